@@ -30,6 +30,7 @@ COMMANDS = {
     "recalibrate": ("analysis.recalibrate", "recalibrate predictions on a CMR subset"),
     "explain": ("beam_jobs.explain", "which part of an ECG moves the predicted mass"),
     "analyse": ("analysis.analyse", "a study file to tables, figures and a report"),
+    "release-check": ("analysis.release_check.command", "what an output desk would ask about an export"),
     "query": ("analysis.query", "SQL over the tables of a run"),
     "plot-ecg": ("beam_jobs.plot", "ECGs as the standard 12-lead print; thumbnails of what was refused"),
     "scale-check": ("beam_jobs.scale", "which unit, scale and lead order do these ECGs look like?"),
