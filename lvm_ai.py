@@ -32,6 +32,7 @@ COMMANDS = {
     "analyse": ("analysis.analyse", "a study file to tables, figures and a report"),
     "meta": ("analysis.meta", "pool the hazard ratios of several cohorts"),
     "phenotype": ("analysis.phenotype.command", "predictions as files for genetic programs, or as rows of OMOP"),
+    "release-check": ("analysis.release_check.command", "what an output desk would ask about an export"),
     "query": ("analysis.query", "SQL over the tables of a run"),
     "plot-ecg": ("beam_jobs.plot", "ECGs as the standard 12-lead print; thumbnails of what was refused"),
     "scale-check": ("beam_jobs.scale", "which unit, scale and lead order do these ECGs look like?"),

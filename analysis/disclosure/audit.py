@@ -160,20 +160,18 @@ class Audit:
         self.unsafe = [self._program.names[i] for i in self._open(todo)]
 
     def _is_spent(self) -> bool:
-        """Whether so much was looked at that the rest is better hidden: a bound that no clock moves."""
+        """Whether so much was looked at that the rest is hidden: a bound that no clock moves."""
         return self._n_looks > _MOST_LOOKS
 
     def _hide_around(self, todo: Sequence[int]) -> None:
-        """Hide all counts near those that are still open, ever further away, at last all of them."""
+        """Hide all counts near those that are still open, further and further away, at last all."""
         for hops in _WIDER:
             self._look_around(todo, _DRAWS)
             unsafe = self._open(todo)
             if not unsafe:
                 return
-            near = range(len(self._program.names))
-            if hops:
-                near = sorted({j for i in unsafe for j in self._program.near(i, hops)})
-            for j in near:
+            near = {j for i in unsafe for j in self._program.near(i, hops)} if hops else self._program.place.values()
+            for j in sorted(near):
                 cell = self.cells.get(self._program.names[j])
                 if cell is not None and cell.base and cell.value:
                     cell.base = 0.0

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +33,8 @@ _MOST_PASSES: Final = 200
 _WHOLE: Final = 50.0  # how much more a count of everybody is missed
 _TINY: Final = 1e-6
 _ZERO: Final = 1e-5
-_MOST_BETWEEN: Final = 2
+_MOST_BETWEEN: Final = 1
+_MOST_ROWS: Final = 100  # sums that miss one count, which are looked at by twos
 _Terms = tuple[tuple[Count, float], ...]
 _FEWEST: Final = ("n_people", "n_people_fewest")
 _SOME: Final = ("n_events", "n_events_fewest")
@@ -307,22 +309,21 @@ class _Reader:
         return float(value) if _TINY < value < self._k - _TINY else 0.0
 
     def _differences(self, known: _Knowledge) -> Iterator[_Found]:
-        """Yield small counts that follow from two sums, one of which misses what the other does."""
+        """Yield small counts that follow from two sums together, less a count that both miss."""
         missing = {row: own for row in range(len(self._sums)) if len(own := self._missing(row, known)) > 1}
         with_it: dict[int, list[int]] = defaultdict(list)
         for row, own in missing.items():
             for i in own:
                 with_it[i].append(row)
-        for row, own in missing.items():
-            rarest = min(own, key=lambda i: (len(with_it[i]), i))
-            for other in with_it[rarest]:
-                more = missing[other]
-                sign = more[rarest] / own[rarest]
-                if other == row or any(more.get(i) != sign * weight for i, weight in own.items()):
-                    continue
-                value = self._small_sum({i: weight for i, weight in more.items() if i not in own})
+        for i, rows in with_it.items():
+            for a, b in combinations(rows[:_MOST_ROWS], 2):
+                factor = missing[a][i] / missing[b][i]
+                rest = dict(missing[a])
+                for j, weight in missing[b].items():
+                    rest[j] = rest.get(j, 0.0) - factor * weight
+                value = self._small_sum({j: weight for j, weight in rest.items() if weight})
                 if value:
-                    yield _Found(value, self._leaves(row, known.behind) | self._leaves(other, known.behind))
+                    yield _Found(value, self._leaves(a, known.behind) | self._leaves(b, known.behind))
 
     def _by_all_sums(self, known: _Knowledge) -> Iterator[_Found]:
         """Yield small counts that have one value only in all solutions of all sums together.

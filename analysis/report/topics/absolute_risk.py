@@ -21,6 +21,7 @@ from analysis.report.topics.tables import (
     aggregate,
     figures_by_outcome,
     horizon_texts,
+    not_drawn,
     outcomes_and_parts,
     result_table,
     results_about,
@@ -278,7 +279,8 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     )
     table = ReadTable("absolute_risk", "Accuracy of predicted absolute risk", cells, len(labels) + 1, notes)
     figures = figures_by_outcome(masked["calibration"], about, _calibration_figure)
-    return Section("absolute_risk", "Absolute risk", (), (table, *figures))
+    paragraphs = not_drawn(masked["calibration"], about, "observed", "calibration")
+    return Section("absolute_risk", "Absolute risk", paragraphs, (table, *figures))
 
 
 def _text(found: Masked, place: Any) -> str:

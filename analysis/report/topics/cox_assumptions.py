@@ -25,6 +25,7 @@ from analysis.report.topics.tables import (
     contrasts_of_study,
     figures_by_outcome,
     needs_of,
+    not_drawn,
     outcomes_and_parts,
     result_table,
     results_about,
@@ -180,7 +181,8 @@ def _present_dose_response(masked: Mapping[str, Masked], about: About) -> Sectio
     )
     draw = partial(_curve_figure, bins=masked["exposure_histogram"].rows, about=about)
     figures = figures_by_outcome(curves, about, draw)
-    return Section("dose_response", "Dose-response", (paragraph,), (table, *figures))
+    paragraphs = (paragraph, *not_drawn(curves, about, "hr", "curve"))
+    return Section("dose_response", "Dose-response", paragraphs, (table, *figures))
 
 
 def _curve_figure(

@@ -32,7 +32,13 @@ CLASSIFICATIONS: Final = {
     "age_band": "Age, years",
 }
 _DRAWN: Final = ("lvh_group", "quartile_group", "exposure_group")
-_FILES: Final = dict(zip((CLASSIFICATIONS[name] for name in _DRAWN), ("lvh", "quartile", "exposure"), strict=True))
+_FILES: Final = dict(zip(_DRAWN, ("lvh", "quartile", "exposure"), strict=True))
+_RULES_OF_CURVES: Final = {
+    "none": "",
+    "standard": " A curve keeps its steps and ends where fewer than {k} people are at risk.",
+    "strict": " A curve moves only when {k} more events have come, and lies up to that many events below the full "
+    "one; where a group has fewer events in all, none of its classification is drawn.",
+}
 _PER: Final = 1000.0
 _STEP_YEARS: Final = 0.05  # curves do not give the day of an event, but 18 days about it
 _READ: Final = ("participant_id", "region", "time_days", "years", "status", "status_code", "event", "end_reason")
@@ -228,11 +234,12 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         for words in (CLASSIFICATIONS[name] for name in _DRAWN)
         if (figure := _figure(masked, about, outcome, words)) is not None
     ]
+    drawn = {figure.key for figure in figures}
+    missing = [(outcome, name) for outcome in about.outcomes for name in _DRAWN if _key(outcome, name) not in drawn]
     paragraphs = (
-        "Cumulative incidence is Aalen and Johansen's, death competing. A curve moves only when "
-        f"{max(about.k, 1)} more events have come, and lies up to that many events below the full "
-        "one; where a group has fewer events in all, none of its classification is drawn. "
-        f"Quartiles are those of {about.exposure_name}.",
+        "Cumulative incidence is Aalen and Johansen's, death competing."
+        f"{_RULES_OF_CURVES[about.release].format(k=about.k)} Quartiles are those of {about.exposure_name}.",
+        *filter(None, (_hidden_text(masked, about, outcome, CLASSIFICATIONS[name]) for outcome, name in missing)),
         *_limits_of_tables(about),
     )
     tests = _test_table(masked["results_rates"], about)
@@ -308,13 +315,31 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
     at_risk = at_risk[at_risk["group"] != EVERYBODY]
     name = about.outcomes[outcome]
     drawn = draw_incidence(rows, at_risk, outcome_name=name, group_name=words, horizon_years=about.horizon_years)
-    key = _FILES[words]
+    column = next(column for column in _DRAWN if CLASSIFICATIONS[column] == words)
+    hidden = _hidden_text(masked, about, outcome, words)
     title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
-    notes = (
+    notes = [
         "Below the axis: people at risk at each time, and those censored, with the outcome or dead before it, "
-        "who add up to all; bands are pointwise 95% limits.",
-    )
-    return ReadFigure(f"incidence_{outcome}_{key}", title, drawn.alt, drawn.canvas, notes)
+        "who add up to all; bands are pointwise 95% limits."
+    ]
+    notes += [hidden] if hidden else []
+    return ReadFigure(_key(outcome, column), title, drawn.alt, drawn.canvas, tuple(notes))
+
+
+def _key(outcome: str, column: str) -> str:
+    return f"incidence_{outcome}_{_FILES[column]}"
+
+
+def _hidden_text(masked: Mapping[str, Masked], about: About, outcome: str, words: str) -> str:
+    """Return the sentence that stands in place of curves that are hidden, or "" where none is."""
+    curves = masked["incidence_curves"]
+    own = (curves.rows["outcome"] == outcome) & (curves.rows["classification"] == words)
+    gone = curves.hidden["incidence"][own].groupby(curves.rows["group"][own], sort=False).all()
+    groups = [str(group) for group, is_hidden in gone.items() if is_hidden]
+    if not groups:
+        return ""
+    name = about.outcomes[outcome]
+    return f"No curve of {name} is shown for {', '.join(groups)}: a group has fewer than {about.k} events."
 
 
 TOPIC: Final = Topic("rates", _aggregates, _present)

@@ -15,6 +15,7 @@ from analysis.report.document import ReadFigure, ReadTable
 from analysis.report.words import (
     MODEL_WORDS,
     estimate_texts,
+    of_model,
     outcomes_and_models,
     row_counts,
     row_labels,
@@ -157,6 +158,17 @@ def group_labels(rows: pd.DataFrame, about: About) -> dict[str, pd.Series[Any]]:
 def horizon_texts(found: Masked) -> list[str]:
     """Return the horizon of each result in years; a dash where there is none."""
     return [f"{value:.3g}" if value else NOT_APPLICABLE for value in found.rows["unit_value"]]
+
+
+def not_drawn(found: Masked, about: About, column: str, what: str) -> tuple[str, ...]:
+    """Return a sentence for each outcome whose figure is left out: its numbers are hidden."""
+    made = []
+    for outcome, model, _ in outcomes_and_models(found, about):
+        own = (found.rows["outcome"] == outcome) & (found.rows["model_id"] == model)
+        if own.any() and found.hidden.loc[own, column].all():
+            name = f"{about.outcomes[outcome]}{of_model(model)}"
+            made.append(f"No {what} of {name} is shown: there are fewer than {about.k} people or events.")
+    return tuple(made)
 
 
 def figures_by_outcome(
