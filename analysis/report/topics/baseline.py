@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from analysis.disclosure import meanings
@@ -15,8 +14,9 @@ from analysis.disclosure.counts import EVERYBODY, Count
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.disclosure.meanings import LEFT, LVH
 from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.topics.baseline_differences import difference_texts, differences_aggregate, share_texts
 from analysis.report.topics.tables import aggregate
-from analysis.report.words import levels_in_order, number_text, percent_texts, sentence
+from analysis.report.words import levels_in_order, number_text, sentence
 from analysis.study.data import About, StudyData
 
 
@@ -92,7 +92,13 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
                 rows.append(row | _spread_of(part[name]))
             else:
                 counts += [row | level for level in _levels(people[name], part[name])]
-    return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table)]
+    variables: dict[str, tuple[str, tuple[str, ...]]] = {name: (words, ()) for name, words in numbers.items()}
+    as_words = {name: _words(people[name]) for name in categories if name in people}
+    for name, values in as_words.items():
+        variables[name] = categories[name], tuple(levels_in_order(set(values) - {_MISSING}))
+    worded = people.assign(**{name: values.replace(_MISSING, None) for name, values in as_words.items()})
+    differences = differences_aggregate(table.key, worded, table.compared, table.people(), variables)
+    return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table), differences]
 
 
 def _spread_of(column: pd.Series[Any]) -> dict[str, Any]:
@@ -106,7 +112,10 @@ def _levels(everybody: pd.Series[Any], part: pd.Series[Any]) -> list[dict[str, A
     """Counts of the levels of a category; a level is listed for all groups."""
     found = _words(part).value_counts()
     levels = [*levels_in_order(set(_words(everybody)) - {_MISSING}), _MISSING]
-    return [{"level": level, "n_people": int(found.get(level, 0))} for level in levels]
+    size = max(len(part), 1)
+    return [
+        {"level": level, "n_people": int(found.get(level, 0)), "share": found.get(level, 0) / size} for level in levels
+    ]
 
 
 def _words(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -148,6 +157,7 @@ def _counts_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
         label("group", "everybody, or of the classification"),
         count("n_group", "people of the group"),
         count("n_people", "people of the group with the level"),
+        number("share", "of the people of the group, 0 to 1", "n_group", "n_people", precision=Precision.SHARE),
     )
     counts = meanings.baseline_counts(pd.DataFrame(rows), whole.people())
     return aggregate(f"{whole.key}_counts", rows, columns, lambda _: counts)
@@ -177,7 +187,8 @@ def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: s
     shown = numbers.shown("n_people").groupby(numbers.rows["group"]).first()
     # A group is shown unless nobody is in it; a hidden count is not 0.
     groups = [group for group in (EVERYBODY, *table.groups) if not shown[group].startswith("0")]
-    lines = [*_number_lines(numbers, groups, table.compared), *_count_lines(counts, groups, table.compared)]
+    differences = difference_texts(masked[f"{table.key}_differences"])
+    lines = [*_number_lines(numbers, groups, differences), *_count_lines(counts, groups, differences)]
     titles = ["Characteristic", "", *(f"{sentence(g)} (n = {shown[g]})" for g in groups), "Standardised difference"]
     cells = pd.DataFrame(lines, columns=range(len(titles)), dtype=object)
     cells.columns = pd.Index(titles)
@@ -185,13 +196,14 @@ def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: s
         "Numbers: mean (SD), median [quartiles]; categories: people (per cent of the group).",
         "One index ECG a person. Standardised difference: "
         f"{table.compared[0]} against {table.compared[1]}, difference of means or shares over the "
-        "root of the mean variance (Austin PC, Stat Med 2009;28:3083).",
+        "root of the mean variance (Austin PC, Stat Med 2009;28:3083), from exact counts of people with a "
+        "value; of two levels that of the last, of more their distance (Yang and Dalton 2012).",
         note,
     )
     return ReadTable(table.key, title, cells, 2, notes)
 
 
-def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
+def _number_lines(numbers: Masked, groups: list[str], differences: Mapping[str, str]) -> list[list[str]]:
     lines = []
     missing = numbers.shown("n_missing")
     for variable in dict.fromkeys(numbers.rows["variable"]):
@@ -200,7 +212,7 @@ def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str])
         means = [HIDDEN if hidden.loc[g, "mean"] else _spread(own.loc[g]) for g in groups]
         middles = [HIDDEN if hidden.loc[g, "median"] else _middle(own.loc[g]) for g in groups]
         blank = missing[numbers.rows["variable"] == variable].set_axis(own.index)
-        lines.append([sentence(variable), "mean (SD)", *means, _difference_of_means(own, hidden, compared)])
+        lines.append([sentence(variable), "mean (SD)", *means, differences[variable]])
         lines.append(["", "median [quartiles]", *middles, ""])
         if any(blank[g] != "0" for g in groups):
             lines.append(["", "missing", *(blank[g] for g in groups), ""])
@@ -222,20 +234,10 @@ def _number_texts(row: pd.Series[Any], *names: str) -> list[str]:
     return [number_text(row[name], 2 if row["sd"] < 1 else 1) for name in names]
 
 
-def _difference_of_means(own: pd.DataFrame, hidden: pd.DataFrame, compared: tuple[str, str]) -> str:
-    if hidden.loc[list(compared), "mean"].any():
-        return HIDDEN
-    yes, no = (own.loc[group] for group in compared)
-    spread = np.sqrt((yes["sd"] ** 2 + no["sd"] ** 2) / 2)
-    if not spread > 0:
-        return NOT_APPLICABLE
-    return number_text((yes["mean"] - no["mean"]) / spread, 2)
-
-
-def _count_lines(counts: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
+def _count_lines(counts: Masked, groups: list[str], differences: Mapping[str, str]) -> list[list[str]]:
     lines = []
     shown = counts.shown("n_people")
-    shares = percent_texts(counts.rows["n_people"], counts.rows["n_group"])
+    shares = share_texts(counts)
     for variable in dict.fromkeys(counts.rows["variable"]):
         own = counts.rows[counts.rows["variable"] == variable]
         for place, level in enumerate(dict.fromkeys(own["level"])):
@@ -245,21 +247,9 @@ def _count_lines(counts: Masked, groups: list[str], compared: tuple[str, str]) -
             cells = [n if share in (HIDDEN, NOT_APPLICABLE) else f"{n} ({share})" for n, share in pairs]
             if level == _MISSING and all(cell.startswith("0") for cell in cells):
                 continue
-            difference = "" if level == _MISSING else _difference_of_shares(rows, compared)
+            difference = "" if place else differences[variable]
             lines.append(["" if place else sentence(variable), level, *cells, difference])
     return lines
-
-
-def _difference_of_shares(rows: pd.DataFrame, compared: tuple[str, str]) -> str:
-    keyed = rows.set_index("group")
-    parts, wholes = (keyed.loc[list(compared), name] for name in ("n_people", "n_group"))
-    if parts.isna().any() or wholes.isna().any():
-        return HIDDEN
-    if not wholes.all():
-        return NOT_APPLICABLE
-    yes, no = (min(float(parts[g]) / float(wholes[g]), 1.0) for g in compared)
-    spread = np.sqrt((yes * (1 - yes) + no * (1 - no)) / 2)
-    return number_text((yes - no) / spread, 2) if spread > 0 else NOT_APPLICABLE
 
 
 TOPIC: Final = Topic("baseline", aggregates, present)
