@@ -170,7 +170,7 @@ def study_people(study: Study) -> People:
     layout = study.columns.persons
     people = people_of(study.inputs.participants, layout)
     asked = {our: layout.names_of(our) for our in layout.columns if our not in READ}
-    asked |= {one.name: layout.names_of(one.name) for one in study.covariates}
+    asked |= {one.name: layout.names_of(one.name) for one in study.person_columns}
     if study.household is not None:
         asked[study.household] = (study.household,)
     absent = [" or ".join(names) for names in asked.values() if people.raw.find_first(names) is None]

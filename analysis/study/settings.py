@@ -348,6 +348,9 @@ class Study(_Strict):
     """An outcome that should not depend on LV mass."""
     covariates: tuple[StudyCovariate, ...] = ()
     """Covariates of model 4."""
+    clinical_score: StudyCovariate | None = None
+    """A clinical score, a number of the participants: what the ECG adds to it, and what it adds to
+    age and sex beside the ECG."""
     rows: Literal["same", "all"] = "same"
     """Rows of the models: `same`, those that are complete for the largest model, so that models
     differ in their adjustment alone; or `all`, for each model those that it can take."""
@@ -430,7 +433,9 @@ class Study(_Strict):
             raise ValueError("index rule all goes with time_scale follow_up only")
         if self.training.exclude_imaged_before is not None and self.inputs.cmr is None:
             raise ValueError("training.exclude_imaged_before needs inputs.cmr, whose dates say who was imaged when")
-        names = [covariate.name for covariate in self.covariates]
+        if self.clinical_score is not None and self.clinical_score.kind != "number":
+            raise ValueError(f"clinical_score is of kind {self.clinical_score.kind}, expected number")
+        names = [covariate.name for covariate in self.person_columns]
         if len(set(names)) != len(names):
             raise ValueError(f"covariates are {', '.join(names)}, expected each once")
         return self
@@ -450,6 +455,11 @@ class Study(_Strict):
                 "and LVH stands beside it"
             )
         return name
+
+    @property
+    def person_columns(self) -> tuple[StudyCovariate, ...]:
+        """The columns of the participants that are read as typed: covariates and clinical score."""
+        return (*self.covariates, *([self.clinical_score] if self.clinical_score is not None else []))
 
     @property
     def is_yes_no(self) -> bool:
@@ -507,7 +517,7 @@ class Study(_Strict):
 
 def refuse_unknown_columns(study: Study, table: str, named: Mapping[str, Any]) -> None:
     """Refuse names of columns that a study does not read; they are often misspelt."""
-    known = _COLUMNS[table] | ({one.name for one in study.covariates} if table == "persons" else set())
+    known = _COLUMNS[table] | ({one.name for one in study.person_columns} if table == "persons" else set())
     unknown = sorted(set(named) - known)
     if unknown:
         raise ValueError(

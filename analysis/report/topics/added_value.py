@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,8 +27,10 @@ from analysis.study.outcomes import (
     complete_rows,
     fit_model,
     followed,
+    models_of,
     read_columns,
     time_columns,
+    warnings_of,
     without_constant_sex,
 )
 
@@ -60,7 +63,8 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return C of each model, and difference and test for each comparison."""
     rows = []
     for outcome, part in outcomes_and_parts(data):
-        rows += results_about(outcome, "added_value", part, _rows(part, outcome), "what is added needs")
+        found = _rows(part, outcome)
+        rows += results_about(outcome, "added_value", part, found, "what is added needs")
     return [results("added_value", rows)]
 
 
@@ -90,6 +94,16 @@ def _comparisons(data: StudyData) -> list[_Comparison]:
     ]
     if ECG_ONLY in data.ecgs:
         made.append(_Comparison("LV mass of the ECG-only model", ECG_ONLY, large))
+    if data.study.covariates:
+        largest = models_of(data.study)[-1]
+        made.append(_Comparison(data.about.exposure_name, "exposure", replace(largest, number=0)))
+    score = data.study.clinical_score
+    if score is not None:
+        alone = Model(0, score.words, (score.name,))
+        made += [
+            _Comparison(data.about.exposure_name, "exposure", alone),
+            _Comparison(f"{score.words} (comparator)", score.name, small),
+        ]
     return made
 
 
@@ -130,7 +144,8 @@ def _compared(table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Compa
             smaller = bases[base.adjustment]
             larger = _fitted(table, data, (one.marker, *base.covariates))
             found = (_of_c(larger), _delta(larger, smaller), _test(larger, smaller, one.marker))
-            rows += [row | known for row in found]
+            warned = {"warnings": "; ".join(warnings_of(larger.fit, table, data.study))}
+            rows += [row | known | warned for row in found]
         except TableRefused as error:
             rows.append({"measure": DELTA} | known | {"warnings": str(error)})
     return rows
@@ -168,7 +183,8 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     is_wald = bool((found.rows["measure"] == WALD).any())
     notes = (
         "On the people of the main analysis whose BMI and markers are known. "
-        "Harrell's C of cause-specific models; intervals by the infinitesimal jackknife. For "
+        "Harrell's C of cause-specific models, in the people to whom they are fitted (apparent; AUC and Brier "
+        "score under Absolute risk are cross-fitted); intervals by the infinitesimal jackknife. For "
         f"nested models {_WALD_WORDS if is_wald else 'the likelihood-ratio test'} is the test and "
         "the difference in C an effect size without a P value of its own.",
         "Negative control: predicted mass regressed on age, sex and BMI, divided by body surface "

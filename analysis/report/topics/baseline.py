@@ -76,7 +76,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
 
 
 def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Aggregate]:
-    own = {one.name: one for one in data.study.covariates}
+    own = {one.name: one for one in data.study.person_columns}
     numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
     categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
     rows: list[dict[str, Any]] = []
