@@ -354,6 +354,10 @@ class Study(_Strict):
     rows: Literal["same", "all"] = "same"
     """Rows of the models: `same`, those that are complete for the largest model, so that models
     differ in their adjustment alone; or `all`, for each model those that it can take."""
+    missing: Literal["complete", "impute"] = "complete"
+    """Missing covariates: `complete` rows alone, or `impute`: multiple imputation beside them."""
+    imputations: Annotated[int, Field(ge=2)] = 20
+    """How many tables are imputed."""
     household: str | None = None
     """Column of the participants that names the household. Errors of Cox models are then by
     household; a person without one is a household alone."""
@@ -429,6 +433,8 @@ class Study(_Strict):
             )
         if self.max_days_body_size is not None and self.exposure.endswith("_g"):
             raise ValueError("max_days_body_size is about the index, but the exposure is the mass")
+        if self.index.rule == "all" and self.missing == "impute":
+            raise ValueError("missing: impute takes one ECG a person, expected another index rule than all")
         if self.index.rule == "all" and self.time_scale == "attained_age":
             raise ValueError("index rule all goes with time_scale follow_up only")
         if self.training.exclude_imaged_before is not None and self.inputs.cmr is None:
