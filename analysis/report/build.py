@@ -29,6 +29,7 @@ from analysis.report.topics import (
     imputed,
     measurement_error,
     rates,
+    robustness,
     sensitivity,
 )
 from analysis.study.data import StudyData
@@ -44,6 +45,7 @@ _OF_OUTCOMES: Final = (
     cox_assumptions.PROPORTIONAL_HAZARDS,
     sensitivity.TOPIC,
     imputed.TOPIC,
+    robustness.TOPIC,
     absolute_risk.TOPIC,
     absolute_risk.STANDARDISED,
     measurement_error.CALIBRATED,
