@@ -28,8 +28,10 @@ from analysis.report.topics import (
     flow,
     follow_up,
     hazard_ratios,
+    imputed,
     measurement_error,
     rates,
+    robustness,
     sensitivity,
 )
 from analysis.report.topics.key_results import key_results
@@ -46,6 +48,8 @@ _OF_OUTCOMES: Final = (
     hazard_ratios.COMPETING,
     cox_assumptions.PROPORTIONAL_HAZARDS,
     sensitivity.TOPIC,
+    imputed.TOPIC,
+    robustness.TOPIC,
     absolute_risk.TOPIC,
     absolute_risk.STANDARDISED,
     measurement_error.CALIBRATED,

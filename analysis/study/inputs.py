@@ -217,7 +217,7 @@ def study_people(study: Study, extract: Extract | None = None) -> People:
         layout = PersonsLayout.model_validate({**layout.model_dump(exclude_unset=True), "preset": study.shape})
     people = people_of(people_source(study, extract or open_extract(study)), layout)
     asked = {our: layout.names_of(our) for our in study.columns.persons.columns if our not in READ}
-    asked |= {one.name: layout.names_of(one.name) for one in study.covariates}
+    asked |= {one.name: layout.names_of(one.name) for one in study.person_columns}
     if study.household is not None:
         asked[study.household] = (study.household,)
     absent = [" or ".join(names) for names in asked.values() if people.raw.find_first(names) is None]

@@ -55,7 +55,7 @@ def read_persons(study: Study, people: People, members: pd.Index[Any]) -> pd.Dat
         made["sex"] = people.table["sex"].to_pandas()
     if study.max_days_body_size is not None:
         made[_BODY_SIZE] = pd.to_datetime(days(people, _BODY_SIZE).to_pandas())
-    for one in study.covariates:
+    for one in study.person_columns:
         made[one.name] = _typed(people, one)
     table = pd.DataFrame(made)
     if study.household is not None:

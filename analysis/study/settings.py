@@ -447,9 +447,16 @@ class Study(_Strict):
     """An outcome that should not depend on LV mass."""
     covariates: tuple[StudyCovariate, ...] = ()
     """Covariates of model 4."""
+    clinical_score: StudyCovariate | None = None
+    """A clinical score, a number of the participants: what the ECG adds to it, and what it adds to
+    age and sex beside the ECG."""
     rows: Literal["same", "all"] = "same"
     """Rows of the models: `same`, those that are complete for the largest model, so that models
     differ in their adjustment alone; or `all`, for each model those that it can take."""
+    missing: Literal["complete", "impute"] = "complete"
+    """Missing covariates: `complete` rows alone, or `impute`: multiple imputation beside them."""
+    imputations: Annotated[int, Field(ge=2)] = 20
+    """How many tables are imputed."""
     household: str | None = None
     """Column of the participants that names the household. Errors of Cox models are then by
     household; a person without one is a household alone."""
@@ -560,11 +567,15 @@ class Study(_Strict):
             )
         if self.max_days_body_size is not None and self.exposure.endswith("_g"):
             raise ValueError("max_days_body_size is about the index, but the exposure is the mass")
+        if self.index.rule == "all" and self.missing == "impute":
+            raise ValueError("missing: impute takes one ECG a person, expected another index rule than all")
         if self.index.rule == "all" and self.time_scale == "attained_age":
             raise ValueError("index rule all goes with time_scale follow_up only")
         if self.training.exclude_imaged_before is not None and self.inputs.cmr is None and self.cmr is None:
             raise ValueError("training.exclude_imaged_before needs inputs.cmr, whose dates say who was imaged when")
-        names = [covariate.name for covariate in self.covariates]
+        if self.clinical_score is not None and self.clinical_score.kind != "number":
+            raise ValueError(f"clinical_score is of kind {self.clinical_score.kind}, expected number")
+        names = [covariate.name for covariate in self.person_columns]
         if len(set(names)) != len(names):
             raise ValueError(f"covariates are {', '.join(names)}, expected each once")
         return self
@@ -610,6 +621,11 @@ class Study(_Strict):
                 "and LVH stands beside it"
             )
         return name
+
+    @property
+    def person_columns(self) -> tuple[StudyCovariate, ...]:
+        """The columns of the participants that are read as typed: covariates and clinical score."""
+        return (*self.covariates, *([self.clinical_score] if self.clinical_score is not None else []))
 
     @property
     def is_yes_no(self) -> bool:
@@ -667,7 +683,7 @@ class Study(_Strict):
 
 def refuse_unknown_columns(study: Study, table: str, named: Mapping[str, Any]) -> None:
     """Refuse names of columns that a study does not read; they are often misspelt."""
-    known = _COLUMNS[table] | ({one.name for one in study.covariates} if table == "persons" else set())
+    known = _COLUMNS[table] | ({one.name for one in study.person_columns} if table == "persons" else set())
     unknown = sorted(set(named) - known)
     if unknown:
         raise ValueError(

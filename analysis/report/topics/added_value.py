@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,7 +14,13 @@ from analysis.disclosure.masking import NOT_APPLICABLE, Masked
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.topics.tables import outcomes_and_parts, results_about, results_of
 from analysis.report.words import estimate_texts, p_texts, row_counts, row_labels
-from analysis.statistics.accuracy.concordance import Concordance, ConcordanceDifference, concordance, delta_concordance
+from analysis.statistics.accuracy.concordance import (
+    Concordance,
+    ConcordanceDifference,
+    concordance,
+    delta_concordance,
+    uno_concordance,
+)
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
 from analysis.statistics.survival import CoxFit
@@ -26,17 +33,22 @@ from analysis.study.outcomes import (
     complete_rows,
     fit_model,
     followed,
+    models_of,
     read_columns,
     time_columns,
+    warnings_of,
     without_constant_sex,
 )
+from lvm_core.units import DAYS_PER_YEAR
 
 C: Final = "Harrell's C, cause-specific"
+UNO: Final = "Uno's C, cause-specific"
 DELTA: Final = "difference in C"
 LIKELIHOOD: Final = "likelihood-ratio chi-square"
 WALD: Final = "Wald chi-square"  # in its place where people or households repeat
 WITHOUT: Final = "without the ECG"
 _OF_DEMOGRAPHICS: Final = ("mass_g", "bsa_m2", "bmi_kg_m2", "age_years", "sex")
+_UNTIL: Final = 0.9
 _NOTHING: Final = "there is no covariate that the marker could be added to"
 _WALD_WORDS: Final = "Wald's with errors that allow for repeated people or households"
 
@@ -60,7 +72,8 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return C of each model, and difference and test for each comparison."""
     rows = []
     for outcome, part in outcomes_and_parts(data):
-        rows += results_about(outcome, "added_value", part, _rows(part, outcome), "what is added needs")
+        found = _rows(part, outcome)
+        rows += results_about(outcome, "added_value", part, found, "what is added needs")
     return [results("added_value", rows)]
 
 
@@ -90,6 +103,16 @@ def _comparisons(data: StudyData) -> list[_Comparison]:
     ]
     if ECG_ONLY in data.ecgs:
         made.append(_Comparison("LV mass of the ECG-only model", ECG_ONLY, large))
+    if data.study.covariates:
+        largest = models_of(data.study)[-1]
+        made.append(_Comparison(data.about.exposure_name, "exposure", replace(largest, number=0)))
+    score = data.study.clinical_score
+    if score is not None:
+        alone = Model(0, score.words, (score.name,))
+        made += [
+            _Comparison(data.about.exposure_name, "exposure", alone),
+            _Comparison(f"{score.words} (comparator)", score.name, small),
+        ]
     return made
 
 
@@ -126,11 +149,13 @@ def _compared(table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Compa
         try:
             if base.adjustment not in bases:
                 bases[base.adjustment] = _fitted(table, data, base.covariates)
-                rows.append(_of_c(bases[base.adjustment]) | known | {"contrast": WITHOUT})
+                of_base = [_of_c(bases[base.adjustment]), *_of_uno(bases[base.adjustment])]
+                rows += [row | known | {"contrast": WITHOUT} for row in of_base]
             smaller = bases[base.adjustment]
             larger = _fitted(table, data, (one.marker, *base.covariates))
-            found = (_of_c(larger), _delta(larger, smaller), _test(larger, smaller, one.marker))
-            rows += [row | known for row in found]
+            found = (_of_c(larger), *_of_uno(larger), _delta(larger, smaller), _test(larger, smaller, one.marker))
+            warned = {"warnings": "; ".join(warnings_of(larger.fit, table, data.study))}
+            rows += [row | known | warned for row in found]
         except TableRefused as error:
             rows.append({"measure": DELTA} | known | {"warnings": str(error)})
     return rows
@@ -143,6 +168,18 @@ def _fitted(table: pd.DataFrame, data: StudyData, covariates: Sequence[str | Cov
 
 def _of_c(fitted: _Fitted) -> dict[str, Any]:
     return {"measure": C, "estimate": fitted.c.c} | _limits(fitted.c)
+
+
+def _of_uno(fitted: _Fitted) -> list[dict[str, Any]]:
+    """Uno's C up to the time when a tenth of the people are followed; none with delayed entry."""
+    rows = fitted.fit.state.rows
+    if rows.entries is not None:
+        return []
+    tau = float(np.quantile(rows.exits, _UNTIL))
+    if not (rows.events & (rows.exits <= tau)).any():
+        return []
+    found = uno_concordance(fitted.fit, tau=tau)
+    return [{"measure": UNO, "estimate": found.c, "unit_value": tau / DAYS_PER_YEAR, "unit": "years"} | _limits(found)]
 
 
 def _delta(larger: _Fitted, smaller: _Fitted) -> dict[str, Any]:
@@ -168,9 +205,11 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     is_wald = bool((found.rows["measure"] == WALD).any())
     notes = (
         "On the people of the main analysis whose BMI and markers are known. "
-        "Harrell's C of cause-specific models; intervals by the infinitesimal jackknife. For "
+        "Harrell's C of cause-specific models, in the people to whom they are fitted (apparent; AUC and Brier "
+        "score under Absolute risk are cross-fitted); intervals by the infinitesimal jackknife. For "
         f"nested models {_WALD_WORDS if is_wald else 'the likelihood-ratio test'} is the test and "
         "the difference in C an effect size without a P value of its own.",
+        "Uno's C does not depend on censoring; up to the time until which a tenth of the people are followed.",
         "Negative control: predicted mass regressed on age, sex and BMI, divided by body surface "
         "area; what it adds, body size and age add without any ECG.",
     )
@@ -191,15 +230,17 @@ def _cells(found: Masked, about: About, *, is_wald: bool) -> pd.DataFrame:
     labels, counts = row_labels(found, about), row_counts(found, about)
     rows = found.rows.assign(**labels, **counts, text=estimate_texts(found, 3), P=p_texts(found))
     keys = [*labels, "contrast", "adjustment"]
-    of_measure = {name: rows[rows["measure"] == name].set_index(keys) for name in (C, WALD if is_wald else LIKELIHOOD)}
-    c, p = (own[column] for own, column in zip(of_measure.values(), ("text", "P"), strict=True))
+    names = {C: "text", UNO: "text", WALD if is_wald else LIKELIHOOD: "P"}
+    c, uno, p = (rows[rows["measure"] == name].set_index(keys)[column] for name, column in names.items())
     lines = []
     for row in rows[rows["measure"] == DELTA].to_dict("records"):
         key = tuple(row[name] for name in keys)
-        texts = (c.get((*key[:-2], WITHOUT, key[-1]), NOT_APPLICABLE), c.get(key, NOT_APPLICABLE), row["text"])
+        base = (*key[:-2], WITHOUT, key[-1])
+        texts = [own.get(one, NOT_APPLICABLE) for own, one in ((c, base), (c, key), (uno, key))]
+        texts.insert(2, row["text"])
         lines.append([*key, *(row[name] for name in counts), *texts, p.get(key, NOT_APPLICABLE)])
     test = "P (Wald)" if is_wald else "P (likelihood ratio)"
-    titles = [*labels, "Added", "To", *counts, "C without", "C with", "Difference in C", test]
+    titles = [*labels, "Added", "To", *counts, "C without", "C with", "Difference in C", "Uno's C with", test]
     return pd.DataFrame(lines, columns=titles)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from analysis.disclosure import meanings
@@ -16,8 +15,9 @@ from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.disclosure.meanings import LEFT, LVH
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.differences import love_plot
+from analysis.report.topics.baseline_differences import difference_texts, differences_aggregate, share_texts
 from analysis.report.topics.tables import aggregate
-from analysis.report.words import counted_text, levels_in_order, number_text, percent_texts, sentence, with_texts
+from analysis.report.words import counted_text, levels_in_order, number_text, sentence, with_texts
 from analysis.study.data import About, StudyData
 
 
@@ -78,7 +78,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
 
 
 def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Aggregate]:
-    own = {one.name: one for one in data.study.covariates}
+    own = {one.name: one for one in data.study.person_columns}
     numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
     categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
     rows: list[dict[str, Any]] = []
@@ -94,7 +94,13 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
                 rows.append(row | _spread_of(part[name]))
             else:
                 counts += [row | level for level in _levels(people[name], part[name])]
-    return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table)]
+    variables: dict[str, tuple[str, tuple[str, ...]]] = {name: (words, ()) for name, words in numbers.items()}
+    as_words = {name: _words(people[name]) for name in categories if name in people}
+    for name, values in as_words.items():
+        variables[name] = categories[name], tuple(levels_in_order(set(values) - {_MISSING}))
+    worded = people.assign(**{name: values.replace(_MISSING, None) for name, values in as_words.items()})
+    differences = differences_aggregate(table.key, worded, table.compared, table.people(), variables)
+    return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table), differences]
 
 
 def _spread_of(column: pd.Series[Any]) -> dict[str, Any]:
@@ -108,7 +114,10 @@ def _levels(everybody: pd.Series[Any], part: pd.Series[Any]) -> list[dict[str, A
     """Counts of the levels of a category; a level is listed for all groups."""
     found = _words(part).value_counts()
     levels = [*levels_in_order(set(_words(everybody)) - {_MISSING}), _MISSING]
-    return [{"level": level, "n_people": int(found.get(level, 0))} for level in levels]
+    size = max(len(part), 1)
+    return [
+        {"level": level, "n_people": int(found.get(level, 0)), "share": found.get(level, 0) / size} for level in levels
+    ]
 
 
 def _words(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -150,6 +159,7 @@ def _counts_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
         label("group", "everybody, or of the classification"),
         count("n_group", "people of the group"),
         count("n_people", "people of the group with the level"),
+        number("share", "of the people of the group, 0 to 1", "n_group", "n_people", precision=Precision.SHARE),
     )
     counts = meanings.baseline_counts(pd.DataFrame(rows), whole.people())
     return aggregate(f"{whole.key}_counts", rows, columns, lambda _: counts)
@@ -190,16 +200,14 @@ def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: s
     shown = numbers.shown("n_people").groupby(numbers.rows["group"]).first()
     # A group is shown unless nobody is in it; a hidden count is not 0.
     groups = [group for group in (EVERYBODY, *table.groups) if not shown[group].startswith("0")]
-    lines, differences = [], []
+    differences = masked[f"{table.key}_differences"]
+    texts = difference_texts(differences)
+    lines = []
     for variable in dict.fromkeys(numbers.rows["variable"]):
-        own = _of(numbers, variable)
-        difference, is_hidden = _difference_of_means(own, table.compared)
-        lines += _number_lines(sentence(variable), own, groups, number_text(difference, hidden=is_hidden))
-        differences.append((sentence(variable), difference))
+        lines += _number_lines(sentence(variable), _of(numbers, variable), groups, texts[variable])
+    shares = share_texts(counts)
     for variable in dict.fromkeys(counts.rows["variable"]):
-        made, own_differences = _count_lines(counts, variable, groups, table.compared)
-        lines += made
-        differences += own_differences
+        lines += _count_lines(counts, variable, groups, shares, texts[variable])
     heads = [f"{sentence(g)} (n = {shown[g]})" for g in groups]
     titles = ["Characteristic", "", *heads, _DIFFERENCE]
     cells = pd.DataFrame(lines, columns=range(len(titles)), dtype=object)
@@ -208,10 +216,11 @@ def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: s
         "Numbers: mean (SD), median [quartiles]; categories: people (per cent of the group). One index ECG a person.",
         note,
         f"{_DIFFERENCE}: {table.compared[0]} less {table.compared[1]}, of means or shares, over the root of the mean "
-        "variance (Austin PC, Stat Med 2009;28:3083).",
+        "variance (Austin PC, Stat Med 2009;28:3083), from exact counts of people with a value; of two levels that of "
+        "the last, of more their distance, which has no sign (Yang and Dalton 2012).",
     )
-    known = pd.DataFrame(differences, columns=["label", "difference"])
-    return ReadTable(table.key, title, cells, 2, notes), known
+    known = differences.rows.assign(label=differences.rows["variable"].map(sentence))
+    return ReadTable(table.key, title, cells, 2, notes), known[["label", "difference"]]
 
 
 def _of(numbers: Masked, variable: str) -> pd.DataFrame:
@@ -248,26 +257,15 @@ def _number_texts(row: pd.Series[Any], *names: str) -> list[str]:
     return [number_text(row[name], 2 if row["sd"] < 1 else 1) for name in names]
 
 
-def _difference_of_means(own: pd.DataFrame, compared: tuple[str, str]) -> tuple[float, bool]:
-    """The difference, NaN where there is none, and whether it is hidden."""
-    if own.loc[list(compared), "mean_hidden"].any():
-        return np.nan, True
-    yes, no = (own.loc[group] for group in compared)
-    spread = np.sqrt((yes["sd"] ** 2 + no["sd"] ** 2) / 2)
-    return (float((yes["mean"] - no["mean"]) / spread) if spread > 0 else np.nan), False
-
-
 def _count_lines(
-    counts: Masked, variable: str, groups: list[str], compared: tuple[str, str]
-) -> tuple[list[list[str]], list[tuple[str, float]]]:
-    """The lines of a category, and its differences; of yes and no, only the line of yes."""
+    counts: Masked, variable: str, groups: list[str], shares: pd.Series[Any], difference: str
+) -> list[list[str]]:
+    """The lines of a category, the first with its difference; of yes and no, only that of yes."""
     own = counts.rows[counts.rows["variable"] == variable]
     shown = counts.shown("n_people")[own.index]
-    shares = percent_texts(own["n_people"], own["n_group"])
     levels = list(dict.fromkeys(own["level"]))
     is_yes_no = set(levels) <= {"yes", "no", _MISSING}
     lines: list[list[str]] = []
-    differences: list[tuple[str, float]] = []
     for level in levels:
         rows = own[own["level"] == level]
         places = dict(zip(rows["group"], rows.index, strict=True))
@@ -276,24 +274,8 @@ def _count_lines(
         nobody = all(cell.startswith("0") for cell in cells)
         if (level == _MISSING and nobody) or (is_yes_no and level == "no"):
             continue
-        difference, is_hidden = (np.nan, False) if level == _MISSING else _difference_of_shares(rows, compared)
-        text = "" if level == _MISSING else number_text(difference, hidden=is_hidden)
-        lines.append(["" if lines else sentence(variable), level, *cells, text])
-        if level != _MISSING:
-            differences.append((f"{sentence(variable)}: {level}", difference))
-    return lines, differences
-
-
-def _difference_of_shares(rows: pd.DataFrame, compared: tuple[str, str]) -> tuple[float, bool]:
-    keyed = rows.set_index("group")
-    parts, wholes = (keyed.loc[list(compared), name] for name in ("n_people", "n_group"))
-    if parts.isna().any() or wholes.isna().any():
-        return np.nan, True
-    if not wholes.all():
-        return np.nan, False
-    yes, no = (min(float(parts[g]) / float(wholes[g]), 1.0) for g in compared)
-    spread = np.sqrt((yes * (1 - yes) + no * (1 - no)) / 2)
-    return (float((yes - no) / spread) if spread > 0 else np.nan), False
+        lines.append(["" if lines else sentence(variable), level, *cells, "" if lines else difference])
+    return lines
 
 
 TOPIC: Final = Topic("baseline", aggregates, present)
