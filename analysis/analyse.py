@@ -82,7 +82,9 @@ def _preview(study: Study) -> tuple[str, ...]:
     cells = flow_cells(mask(flow_aggregate(people, eligibility), MaskingRule(rule.k, rule.base)), words)
     masked = f", masked (below {rule.k} hidden, others rounded to {rule.base})" if rule.k > 1 else ""
     sys.stdout.write(f"{study.name}: people by reason{masked}\n\n{cells.to_string(index=False)}\n")
-    codes = caught_cells(mask(caught_aggregate(caught), MaskingRule(rule.k, rule.base)), words)
+    codes = caught_cells(
+        mask(caught_aggregate(caught[caught["outcome"].isin(words)]), MaskingRule(rule.k, rule.base)), words
+    )
     sys.stdout.write(f"\ncodes that the lists caught{masked}\n\n{codes.to_string(index=False)}\n")
     return (*read.warnings, *notes)
 
