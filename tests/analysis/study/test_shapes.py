@@ -18,9 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import lvm_ai
+from analysis.report.build import results_of, topics_of
+from analysis.study.data import read_study_data
 from analysis.study.inputs import follow_up_of, load_study, read_inputs
 from lvm_core.errors import LvmError, UsageError
 
+ROOT = Path(__file__).parents[3]
 N_PEOPLE = 3000
 OUTCOMES = """\
 outcomes:
@@ -193,27 +196,48 @@ def test_ecgs_by_record_number__stop_the_study_without_a_crosswalk(folder: Path)
 def test_ukb_rap_study__has_at_most_25_lines(folder: Path) -> None:
     text = (folder / "ukb_rap.yaml").read_text()
     assert len(text.splitlines()) <= 25
+    assert f"<!-- studies/ukb_rap.yaml -->\n```yaml\n{text}```\n" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert {"af", "mi", "heart_failure", "ventricular_arrhythmia"} == {
         one.name for one in load_study(folder / "ukb_rap.yaml").outcomes
     }
 
 
-def test_ukb_rap__gives_the_same_results_and_the_paper_s_analysis(folder: Path) -> None:
-    """Hazard ratios, c-statistics and all else are equal to those of our own tables."""
+def _results(folder: Path, name: str, text: str, *, topics: set[str] | None = None) -> pd.DataFrame:
+    """Return the exact results of a study, of all topics or of some."""
+    (folder / f"{name}.yaml").write_text(text + "bootstrap: 0\n")
+    data = read_study_data(load_study(folder / f"{name}.yaml"))
+    chosen = [one for one in topics_of(data) if topics is None or one.name in topics]
+    assert chosen
+    return results_of([made for one in chosen for made in one.aggregates(data)])
+
+
+def test_ukb_rap__gives_the_results_of_our_own_tables(folder: Path) -> None:
+    """Hazard ratios, c-statistics and all else are equal."""
     visits = pq.read_table(folder / "cohort" / "truth.parquet").to_pandas().set_index("participant_id")["recorded_at"]
     cmr = pd.read_csv(folder / "cohort" / "cmr.csv", dtype=str)
-    cmr.assign(cmr_date=cmr["participant_id"].map(visits.dt.strftime("%Y-%m-%d"))).to_csv(
-        folder / "cmr.csv", index=False
-    )
-    text = (folder / "ukb_rap.yaml").read_text() + "bootstrap: 0\n"
-    (folder / "results_ukb.yaml").write_text(text)
+    dates = cmr["participant_id"].map(visits.dt.strftime("%Y-%m-%d"))  # the extract knows the day of the visit
+    cmr.assign(cmr_date=dates).to_csv(folder / "cmr.csv", index=False)
+    text = (folder / "ukb_rap.yaml").read_text()
     tables = OWN.replace("cohort/events.csv", "reported.csv").partition("inputs:")[2] + "  cmr: cmr.csv\n"
     own = text.replace("shape: ukb-rap\n", "").split("inputs:")[0] + "inputs:" + tables
-    (folder / "results_own.yaml").write_text(own + "outcomes:" + text.partition("outcomes:")[2])
-    found = []
-    for name in ("results_ukb", "results_own"):
-        assert lvm_ai.main(["analyse", str(folder / f"{name}.yaml"), "--output", str(folder / name)]) == 0
-        found.append(pd.read_csv(folder / name / "restricted" / "results.csv", low_memory=False))
-    pd.testing.assert_frame_equal(found[0], found[1])
-    ratios = found[0][(found[0]["estimand"] == "hazard ratio") & (found[0]["model"] == 2)]
+    found = _results(folder, "of_extract", text)
+    pd.testing.assert_frame_equal(found, _results(folder, "of_own", own + "outcomes:" + text.partition("outcomes:")[2]))
+    # The paper's analysis: per SD for age and sex; c-statistics beside the ECG rules.
+    ratios = found[(found["measure"] == "hazard ratio") & (found["model"] == 2) & (found["contrast"] == "per SD")]
     assert set(ratios["outcome"]) >= {"af", "mi", "heart_failure", "ventricular_arrhythmia"}
+    assert {"binary c-statistic", "difference in binary c-statistic"} <= set(found["measure"])
+
+
+def test_ehr__gives_the_hazard_ratios_of_our_own_tables(folder: Path) -> None:
+    own = OWN + "  encounters: cohort/encounters.csv\n" + OUTCOMES.format("hes") + "hospital: {grace_days: 90}\n"
+    found = _results(folder, "ehr_results", (folder / "ehr.yaml").read_text(), topics={"hazard ratios"})
+    pd.testing.assert_frame_equal(found, _results(folder, "own_results", own, topics={"hazard ratios"}))
+
+
+def test_omop__gives_the_hazard_ratios_of_our_own_tables(folder: Path) -> None:
+    people = _people(folder, OWN + OUTCOMES.format("hes")).reset_index()
+    unseen = people.loc[people["excluded"] == "lost_before_index", "participant_id"].unique()
+    (folder / "unseen.txt").write_text("\n".join(unseen))
+    own = OWN + "  excluded: unseen.txt\n" + OUTCOMES.format("hes")
+    found = _results(folder, "omop_results", (folder / "omop.yaml").read_text(), topics={"hazard ratios"})
+    pd.testing.assert_frame_equal(found, _results(folder, "own_results", own, topics={"hazard ratios"}))
