@@ -82,7 +82,7 @@ def _preview(study: Study) -> tuple[str, ...]:
     words, rule = {one.name: one.words for one in study.all_outcomes}, rule_of(study)
     cells = flow_cells(mask(flow_aggregate(people, eligibility), rule), words)
     sys.stdout.write(f"{study.name}: people by reason{_rule_text(study)}\n\n{cells.to_string(index=False)}\n")
-    codes = caught_cells(mask(caught_aggregate(caught), rule), words)
+    codes = caught_cells(mask(caught_aggregate(caught[caught["outcome"].isin(words)]), rule), words)
     sys.stdout.write(f"\ncodes that the lists caught{_rule_text(study)}\n\n{codes.to_string(index=False)}\n")
     return (*study.notes, *read.warnings, *notes)
 

@@ -33,6 +33,7 @@ from beam_jobs.simulated_cohort import (
     write_part,
     write_tables,
 )
+from beam_jobs.simulated_shapes import SHAPES, write_shape
 from lvm_core.command_line import ArgumentParser, Share, add_share_option
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.formats.registry import ECG_SUFFIXES
@@ -47,9 +48,10 @@ _DEFAULT_DRAWN_R: Final = 0.79
 _OURS: Final = re.compile(
     rf"raw/({'|'.join(FORMATS)})/[^/]+_20205_\d+_\d+({'|'.join(map(re.escape, ECG_SUFFIXES))})"
     r"|ecg/part-\d+\.parquet|(participants|events|deaths|follow_up_ends|cmr)\.csv"
+    r"|encounters\.csv|(ukb-rap|ehr|omop)/[a-z_]+\.(csv|parquet)"
     rf"|(truth|predictions_drawn)\.parquet|README\.md|{re.escape(_MARK_NAME)}|(ecg/)?\.[^/]*\.tmp"
 )
-_FOLDERS: Final = (*(f"raw/{name}" for name in FORMATS), "raw", "ecg")
+_FOLDERS: Final = (*(f"raw/{name}" for name in FORMATS), "raw", "ecg", *SHAPES)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class SimulateOptions:
     no_ecgs: bool = False  # tables only, with drawn predictions
     drawn_r: float = _DEFAULT_DRAWN_R  # correlation of drawn predictions with the true mass
     other_records: float = DEFAULT_OTHER_RECORDS  # mean number of records of other diseases a person, 0 or more
+    shapes: tuple[str, ...] = ()  # of `SHAPES`, in which the tables are written again
     threads: int = 1  # processes at work, 1 or more
     overwrite: bool = False  # remove what an earlier simulation left
     share: Share | None = None  # who else may read what is written; None for nobody
@@ -116,12 +119,21 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
         metavar="M",
         help="mean number of records of other diseases a person (default: %(default)s)",
     )
+    parser.add_argument(
+        "--shape",
+        dest="shapes",
+        nargs="+",
+        choices=SHAPES,
+        default=[],
+        help="write the tables again as an extract of UK Biobank's platform, of a hospital, or as OMOP",
+    )
     parser.add_argument("--threads", type=int, default=available_cores(), help="processes (default: all cores)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulation")
     add_share_option(parser)
     args = vars(parser.parse_args(argv))
     no_device_files = args.pop("parquet") or args["no_ecgs"]
     args["formats"] = () if no_device_files else tuple(dict.fromkeys(args["formats"]))
+    args["shapes"] = tuple(dict.fromkeys(args["shapes"]))
     return SimulateOptions(**args)
 
 
@@ -135,6 +147,9 @@ def simulate(options: SimulateOptions) -> dict[str, Any]:
     say(f"making the tables of {options.participants} synthetic people")
     drawn_r = options.drawn_r if options.no_ecgs else None
     counts = write_tables(folder, options.participants, options.seed, options.other_records, drawn_r)
+    for shape in options.shapes:
+        say(f"writing them again in the shape {shape}")
+        counts |= write_shape(folder, shape)
     counts["ecgs"] = 0 if options.no_ecgs else _write_ecgs(options)
     report = _report(options, counts)
     (folder / "README.md").write_text(_readme(report), encoding="utf-8")
@@ -236,6 +251,7 @@ def _report(options: SimulateOptions, counts: dict[str, int]) -> dict[str, Any]:
         "seed": options.seed,
         "ecgs": ecgs,
         "formats": list(options.formats),
+        "shapes": list(options.shapes),
         "other_records": options.other_records,
         "drawn_correlation": options.drawn_r if options.no_ecgs else None,
         "id_pattern": ID_PATTERN,
@@ -298,6 +314,10 @@ old systems, placeholder dates, events after death, codes that only look alike |
 | simulation.json | seed, hazards, code lists, counts, versions |
 """
 
+_SHAPES: Final = """\
+| {shape}/ | the same people and records as an extract of the shape {shape} |
+"""
+
 _RAW: Final = """\
 | raw/ | files of devices: CardioSoft XML, MUSE XML, WFDB; NAME_20205_INSTANCE_0, instance 3 is a \
 second ECG two years later |
@@ -325,7 +345,8 @@ and a noisy signal, drawn so that they correlate with the truth by {drawn_correl
 def _readme(report: dict[str, object]) -> str:
     """Return the text for a cohort that `simulation.json` describes."""
     last = {"device files": _RAW, "parquet": _PARQUET, "none": _DRAWN}[str(report["ecgs"])]
-    return _HEAD.format(**report) + _TABLES + last.format(**report)
+    shapes = "".join(_SHAPES.format(shape=shape) for shape in SHAPES if shape in str(report["shapes"]))
+    return _HEAD.format(**report) + _TABLES + shapes + last.format(**report)
 
 
 if __name__ == "__main__":

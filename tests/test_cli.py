@@ -95,6 +95,7 @@ OPTIONS = {
         "--no-ecgs",
         "--drawn-correlation",
         "--other-records",
+        "--shape",
         "--threads",
         "--overwrite",
         "--share",

@@ -12,7 +12,7 @@ from typing import Final
 import duckdb
 import pandas as pd
 
-from analysis.follow_up.loading import Source, describe_table, known_text, quoted
+from analysis.follow_up.loading import Source, describe_table, has_zone, known_text, quoted
 from analysis.statistics.columns import TableRefused
 
 _SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".pq")
@@ -159,9 +159,9 @@ class RecordTable:
             return "NULL::DATE"
         kind = self._type(found)
         zone = (self._time_zone or "").replace("'", "''")
-        if kind == "TIMESTAMP WITH TIME ZONE":
+        if has_zone(kind):
             self._need_zone(found, "true")
-            return f"timezone('{zone}', {found})::DATE"
+            return f"timezone('{zone}', {found}::TIMESTAMPTZ)::DATE"
         if not kind.startswith("VARCHAR"):
             return f"try_cast({found} AS DATE)"
         text = self.text(*names)

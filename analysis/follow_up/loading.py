@@ -63,7 +63,7 @@ class LoadedTable:
     def date(self, column: str) -> str:
         """Return the SQL of dates: null for texts such as "unknown", but not for placeholders."""
         kind = self.types.get(column, "DATE")
-        if kind == "TIMESTAMP WITH TIME ZONE":
+        if has_zone(kind):
             raise TableRefused(
                 f"table {self.name}: {column} has a time zone, which would move it to another day; expected "
                 "local dates or times without one"
@@ -341,6 +341,11 @@ def _encoding(stream: BinaryIO) -> str:
         except UnicodeDecodeError:
             return "latin-1"
     return "utf-8"
+
+
+def has_zone(kind: str) -> bool:
+    """Return whether a DuckDB type is a time with a time zone, of microseconds or nanoseconds."""
+    return kind in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 
 
 def quoted(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -104,6 +105,15 @@ def test_dates__are_local_and_never_moved_by_a_time_zone() -> None:
     zoned = pd.Timestamp("2016-01-01T23:30", tz="Asia/Tokyo")
     with pytest.raises(TableRefused, match="recorded_at has a time zone, which would move it"):
         the_row(ecgs=[{"recorded_at": zoned}])
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_dates__of_parquet_with_a_time_zone_are_refused(unit: str, tmp_path: Path) -> None:
+    day = pd.to_datetime(pd.Series(["2010-01-01T23:30"])).dt.tz_localize("Asia/Tokyo").dt.as_unit(unit)
+    encounters = pd.DataFrame({"participant_id": ["a"], "date": day})
+    encounters.to_parquet(tmp_path / "encounters.parquet")
+    with pytest.raises(TableRefused, match="table encounters: date has a time zone"):
+        build(encounters=tmp_path / "encounters.parquet")
 
 
 def test_admin_end__is_that_of_the_own_region() -> None:

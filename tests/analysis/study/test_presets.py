@@ -17,7 +17,7 @@ from analysis.study.settings import Study
 from lvm_core.synthetic.records import CODE_LISTS, CODE_SYSTEMS, CODE_TEXTS, OTHER_CODES
 from tests.builders import in_code_list
 
-PRESETS = ("demo", "mgb", "outcomes", "ukb")
+PRESETS = ("demo", "ehr", "mgb", "omop", "outcomes", "ukb", "ukb_rap")
 PAPER_OUTCOMES = {"af", "mi", "heart_failure", "ventricular_arrhythmia"}
 NEGATIVE_CONTROL = "negative_control"
 
@@ -44,10 +44,13 @@ def loaded(name: str, beside: Path) -> Study:
     path = beside / f"{name}.yaml"
     shutil.copyfile(folder() / path.name, path)
     inputs = yaml.safe_load(path.read_text(encoding="utf-8"))["inputs"]
-    for given in inputs.values():
+    for name_of_input, given in inputs.items():
         assert not Path(given).is_absolute()
         (beside / given).parent.mkdir(parents=True, exist_ok=True)
-        (beside / given).touch()
+        if name_of_input == "extract":
+            (beside / given).mkdir(exist_ok=True)
+        else:
+            (beside / given).touch()
     return load_study(path)
 
 
