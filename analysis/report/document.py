@@ -23,7 +23,7 @@ class ReadTable:
     n_label_columns: int = 1  # how many columns at the left name the rows
     # Below the table. A note that begins with the name of a column and a colon has a sign there.
     notes: tuple[str, ...] = ()
-    # Headings above columns, by the names of these; columns named "A: b" and "A: c" have one anyway.
+    # Headings above columns, by their names; columns named "A: b" and "A: c" have one anyway.
     above: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -220,9 +220,23 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "one; where a group has fewer events in all, none of its classification is drawn. "
         f"Quartiles are those of {about.exposure_name}.",
         *_limits_of_tables(about),
+        *_not_drawn(masked, about),
     )
     tests = _test_table(masked["results_rates"], about)
     return Section("rates", "Events and cumulative incidence", paragraphs, (table, *tests, *figures))
+
+
+def _not_drawn(masked: Mapping[str, Masked], about: About) -> list[str]:
+    """A sentence for each figure that would have been drawn, were its curves not hidden."""
+    curves = masked["incidence_curves"].rows
+    texts = []
+    for (outcome, words), own in curves.groupby(["outcome", "classification"], sort=False):
+        if own["incidence"].isna().all():
+            texts.append(
+                f"Cumulative incidence of {about.outcomes[outcome]} by {mid_sentence(str(words))} is not drawn: a group "
+                f"has fewer than {max(about.k, 1)} events."
+            )
+    return texts
 
 
 def _limits_of_tables(about: About) -> list[str]:
