@@ -232,10 +232,9 @@ def _not_drawn(masked: Mapping[str, Masked], about: About) -> list[str]:
     texts = []
     for (outcome, words), own in curves.groupby(["outcome", "classification"], sort=False):
         if own["incidence"].isna().all():
-            texts.append(
-                f"Cumulative incidence of {about.outcomes[outcome]} by {mid_sentence(str(words))} is not drawn: a group "
-                f"has fewer than {max(about.k, 1)} events."
-            )
+            name, by = about.outcomes[str(outcome)], mid_sentence(str(words))
+            fewer = f"a group has fewer than {max(about.k, 1)} events"
+            texts.append(f"Cumulative incidence of {name} by {by} is not drawn: {fewer}.")
     return texts
 
 
