@@ -24,7 +24,7 @@ WIDE_COLUMNS: Final = 8
 _WIDE_LETTERS: Final = 108
 _LABEL_LETTERS: Final = 30
 _GAP_LETTERS: Final = 2
-_COUNTS: Final = ("People", "ECGs", "Events", "Deaths", "Person-years")
+_ONCE: Final = ("People", "ECGs", "Events", "Deaths", "Person-years", "Horizon, years")
 _NUMBER: Final = re.compile(r"\s*([-−+<>≥≤]?\s*[\d.·]|\*|–|$)")
 _INTERVAL: Final = re.compile(r"([^()]+) (\([^()]+\))")
 
@@ -137,8 +137,13 @@ def _heads(names: Sequence[str], signs: Mapping[str, str], above: Mapping[str, s
         beside = (shared[place - 1] if place else "", shared[place + 1] if place + 1 < len(names) else "")
         is_shared = bool(colon) and before in beside
         own = above.get(name, before if is_shared else "")
-        made.append(Head(after if is_shared else name, signs.get(name, ""), own))
+        made.append(Head(_headed(after if is_shared else name), signs.get(name, ""), own))
     return tuple(made)
+
+
+def _headed(text: str) -> str:
+    """A heading with a capital, unless it is a letter such as q."""
+    return sentence(text) if len(text) > 2 and not text.startswith("q,") else text
 
 
 def _lines(cells: pd.DataFrame, n_labels: int) -> tuple[Line, ...]:
@@ -189,7 +194,7 @@ def _is_shared(labels: Sequence[tuple[str, ...]], n_levels: int) -> bool:
 def _once(cells: pd.DataFrame, labels: Sequence[tuple[str, ...]], n_labels: int) -> dict[str, dict[int, str]]:
     """Counts that are the same in all rows of every outcome, by outcome and column."""
     outcomes = [own[0] for own in labels]
-    places = [place for place, name in enumerate(cells.columns) if place >= n_labels and name in _COUNTS]
+    places = [place for place, name in enumerate(cells.columns) if place >= n_labels and name in _ONCE]
     made: dict[str, dict[int, str]] = {one: {} for one in outcomes}
     for place in places:
         values = cells.iloc[:, place].groupby(outcomes).unique()

@@ -14,6 +14,7 @@ from analysis.report.journals import journal
 from analysis.study.data import About
 
 _TEXT: Final = "_text"
+LESS_THAN_0_001: Final = 0.0009
 MODEL_WORDS: Final = {1: "Model 1", 2: "Model 2", 3: "Model 3", 4: "Model 4"}
 
 
@@ -39,7 +40,8 @@ def p_text(p: float) -> str:
     if p < style.least_p:
         return f"<{_p_decimals(style.least_p, 4 if style.least_p < 0.001 else 3)}"
     if p < 0.001:
-        return _p_decimals(p, 4)
+        # Masking writes 0.0009 for all P values below 0.001 of which no more may be told.
+        return f"<{_p_decimals(0.001, 3)}" if p == LESS_THAN_0_001 else _p_decimals(p, 4)
     return _p_decimals(p, 3 if p < 0.01 or 0.045 <= p < 0.055 else 2)
 
 

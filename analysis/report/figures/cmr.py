@@ -26,7 +26,7 @@ from analysis.report.figures.drawing import (
 )
 from analysis.report.words import number_text, percent_text
 
-_HEX_HEIGHT_IN: Final = 3.8
+_HEX_HEIGHT_IN: Final = 3.3
 _ROC_HEIGHT_IN: Final = 4.6
 # Light for few people, dark for many: ordered in grey print too. Its lightest shades are left out.
 _COLOURS: Final = "cividis_r"
@@ -112,9 +112,10 @@ def _drawn_hexagons(canvas: Figure, axes: Axes, rows: pd.DataFrame) -> tuple[Num
     drawn.set_clim(0, float(counts.max()))
     axes.add_collection(drawn)
     axes.set_axisbelow(True)
-    bar = canvas.colorbar(drawn, ax=axes, label="People in a hexagon", shrink=0.8, pad=0.02)
+    bar = canvas.colorbar(drawn, ax=axes, label="People in a hexagon", shrink=0.7, pad=0.02)
     if bar.solids is not None:
         bar.solids.set_rasterized(False)  # no picture inside the SVG
+        bar.solids.set_edgecolor("face")
     use_round_steps(bar.ax.yaxis, 6)
     return x, y, float(rows["width_g"].iloc[0])
 

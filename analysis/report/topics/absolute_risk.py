@@ -263,6 +263,8 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         Model=found.rows["adjustment"].str.replace("exposure", about.exposure_name),
     )
     cells = side_by_side(rows, by=[*labels, "Horizon", "People", "Events", "Measure"], over="Model", values=["text"])
+    values = [name for name in cells if name not in (*labels, "Measure", "Horizon")]
+    cells = cells[[*labels, "Measure", "Horizon", *values]]
     cells = cells.rename(columns={"Horizon": "Horizon, years", "": "Observed"})
     notes = (
         "Risks combine cause-specific Cox models of the outcome and of death (Benichou and Gail "

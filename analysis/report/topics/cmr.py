@@ -292,7 +292,8 @@ def _warnings(masked: Mapping[str, Masked], about: About) -> tuple[str, ...]:
 
 def _mass_figures(masked: Mapping[str, Masked], about: About) -> list[ReadFigure]:
     bins, found = masked["cmr_hexagons"].rows, masked["results_cmr"]
-    note = (f"Hexagons of fewer than {max(about.k, 1)} people are not drawn; lines are fitted to everybody.",)
+    fewer = f"Hexagons of fewer than {about.k} people are not drawn; lines are fitted to everybody."
+    note = (fewer,) if about.k > 1 else ()
 
     def value(measure: str) -> float:
         row = estimate_of(found, measure, MASS)
@@ -333,12 +334,13 @@ def _roc_figure(masked: Mapping[str, Masked]) -> list[ReadFigure]:
     rows = masked["cmr_lvh"].rows
     population = ALL_THREE if _has_rules(masked) else ALL_PAIRS
     points = _shares(rows[(rows["population"] == population) & (rows["strata"] == "")])
-    k = max(masked["cmr_roc"].rule.k, 1)
-    notes = (
+    k = masked["cmr_roc"].rule.k
+    steps = (
         f"Curves move only when {k} or more people with and {k} or more without LVH by CMR have "
-        "come; straight lines join these points. Yes/no markers are points, from the counts as "
-        f"shown. People: {population}.",
+        "come; straight lines join these points. "
     )
+    markers = f"Yes/no markers are points, from the counts as shown. People: {population}."
+    notes = (f"{steps if k > 1 else ''}{markers}",)
     drawn = roc(curves, points)
     return [ReadFigure("cmr_roc", "ROC of LVH by CMR", drawn.alt, drawn.canvas, notes)]
 

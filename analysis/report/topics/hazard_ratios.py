@@ -40,6 +40,7 @@ from analysis.report.words import (
     p_texts,
     row_counts,
     row_labels,
+    sentence,
     side_by_side,
     with_texts,
 )
@@ -483,7 +484,7 @@ def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> 
     ratios = own[own["measure"] == HAZARD_RATIO]
     drawn = _forest_rows(ratios, group="strata", name=ratios["level"])
     drawn["p_interaction_text"] = [
-        f"P interaction {tests[strata]}" if strata in tests and not again else ""
+        f"P for interaction {tests[strata]}" if strata in tests and not again else ""
         for strata, again in zip(drawn["group"], drawn["group"].duplicated(), strict=True)
     ]
     title = f"Hazard ratio {step} for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
@@ -492,7 +493,9 @@ def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:
     events = [counted_text(row, "n_events") for row in rows.to_dict("records")]
-    made = rows[["estimate", "lo", "hi"]].assign(group=rows[group], label=name, n_text=events, p_interaction_text="")
+    made = rows[["estimate", "lo", "hi"]].assign(
+        group=rows[group].map(sentence), label=name.map(sentence), n_text=events, p_interaction_text=""
+    )
     return made.reset_index(drop=True)
 
 

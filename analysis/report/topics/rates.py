@@ -241,9 +241,22 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         f"{_RULES_OF_CURVES[about.release].format(k=about.k)} Quartiles are those of {about.exposure_name}.",
         *filter(None, (_hidden_text(masked, about, outcome, CLASSIFICATIONS[name]) for outcome, name in missing)),
         *_limits_of_tables(about),
+        *_not_drawn(masked, about),
     )
     tests = _test_table(masked["results_rates"], about)
     return Section("rates", "Events and cumulative incidence", paragraphs, (table, *tests, *figures))
+
+
+def _not_drawn(masked: Mapping[str, Masked], about: About) -> list[str]:
+    """A sentence for each figure that would have been drawn, were its curves not hidden."""
+    curves = masked["incidence_curves"].rows
+    texts = []
+    for (outcome, words), own in curves.groupby(["outcome", "classification"], sort=False):
+        if own["incidence"].isna().all():
+            name, by = about.outcomes[str(outcome)], mid_sentence(str(words))
+            fewer = f"a group has fewer than {max(about.k, 1)} events"
+            texts.append(f"Cumulative incidence of {name} by {by} is not drawn: {fewer}.")
+    return texts
 
 
 def _limits_of_tables(about: About) -> list[str]:

@@ -25,11 +25,15 @@ from tests.browser import CHROMIUM, MISSING, Browser, Page
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 WIDTHS = (390, 1280)
 
-_FIGURES = """[...document.querySelectorAll('figure svg')].map(one => {
+# A wide figure may be moved inside its frame on a phone; the frame is inside the page.
+_FIGURES = """[...document.querySelectorAll('figure .scroll')].map(one => {
   const box = one.getBoundingClientRect();
   return [box.left, box.top + scrollY, box.width, box.height];
 })"""
-_DEAD_LINKS = """[...document.querySelectorAll('nav a, .skip, header a, table a')].filter(link => {
+_DEAD_LINKS = """(() => {
+  document.querySelectorAll('details').forEach(one => { one.open = true; });
+  return [...document.querySelectorAll('nav a, .skip, .first a, table a')].filter(link => link.offsetParent);
+})().filter(link => {
   const target = document.querySelector(link.getAttribute('href'));
   if (target === null || !link.innerText.trim()) return true;
   scrollTo(0, 0);
@@ -139,6 +143,35 @@ def test_report__every_figure_is_drawn_inside_the_page(page: Page, made: Report,
 def test_report__every_link_leads_to_its_target(page: Page) -> None:
     assert page.evaluate("document.querySelectorAll('nav a').length") >= 20
     assert page.evaluate(_DEAD_LINKS) == []
+
+
+def test_report__a_link_into_a_folded_section_unfolds_it(browser: Browser, report: Path) -> None:
+    page = browser.open(report, 1280)
+    folded = "document.querySelector('#section-code-lists details')"
+    assert page.evaluate(f"{folded}.open") is False
+    page.evaluate(
+        'document.querySelector(\'nav.side a[href="#table-code-hits"], nav.side a[href="#table-codes"]\').click()'
+    )
+    assert page.evaluate(f"{folded}.open") is True
+
+
+def test_report__folded_sections_are_printed(browser: Browser, report: Path) -> None:
+    page = browser.open(report, 1280)
+    height = "document.querySelector('#section-code-lists table').getBoundingClientRect().height"
+    page.command("Emulation.setEmulatedMedia", media="print")
+    assert page.evaluate(height) > 30
+
+
+def test_page_one__fits_a_screen_and_a_printed_page(browser: Browser, report: Path, made: Report) -> None:
+    if made.key is None:
+        pytest.skip("this report has no page one")
+    page = browser.open(report, 1280)
+    end = "document.querySelector('#key-results').getBoundingClientRect().bottom + scrollY"
+    assert page.evaluate(end) <= 900
+    # A4 within the margins of the style sheet, in CSS pixels.
+    page = browser.open(report, 688)
+    page.command("Emulation.setEmulatedMedia", media="print")
+    assert page.evaluate(end) <= (297 - 2 * 16) / 25.4 * 96
 
 
 def test_report__headings_are_in_order(page: Page) -> None:

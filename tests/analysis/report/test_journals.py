@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.disclosure.masking import rounded_p
 from analysis.report.journals import JOURNALS, footnote_sign, in_journal, journal
 from analysis.report.words import digits_of, interval_text, number_text, p_phrase, p_text, percent_interval_text
 
@@ -46,6 +47,11 @@ def test_in_journal__unknown_is_refused() -> None:
 def test_lancet__has_four_decimals_between_its_two_limits() -> None:
     with in_journal("lancet"):
         assert p_text(0.0004) == "0·0004"
+
+
+def test_lancet__a_masked_p_value_is_not_told_as_a_number() -> None:
+    with in_journal("lancet"):
+        assert p_text(rounded_p(1e-30)) == "<0·001"
 
 
 def test_p_text__does_not_round_across_one_in_twenty() -> None:

@@ -88,8 +88,9 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_write_export__each_table_and_figure_has_its_files(export: Path) -> None:
     report = sample_report()
-    tables = {f"{one.key}.{end}" for one in report.tables() for end in ("csv", "html", "docx")}
+    tables = {f"{one.key}.{end}" for one in report.tables() for end in ("csv", "html", "docx", "tex")}
     figures = {f"{one.key}.{end}" for one in report.figures() for end in ("svg", "png")}
+    figures.add("index.html")
     assert {path.name for path in (export / "tables").iterdir()} == tables
     assert {path.name for path in (export / "figures").iterdir()} == figures
     assert {path.name for path in export.iterdir()} == {

@@ -19,7 +19,7 @@ def _rows(*rows: tuple[Any, ...]) -> pd.DataFrame:
 
 def _many() -> pd.DataFrame:
     return _rows(
-        ("Sex", "female", 1.53, 1.27, 1.84, "1,235", "P interaction 0.03"),
+        ("Sex", "female", 1.53, 1.27, 1.84, "1,235", "P for interaction 0.03"),
         ("Sex", "male", 2.1, 1.7, 2.6, "235", ""),
         (
             "Age at the index ECG, in years, by tenth of the distribution",
@@ -28,7 +28,7 @@ def _many() -> pd.DataFrame:
             np.nan,
             np.nan,
             "*",
-            "P interaction < 0.001",
+            "P for interaction <0.001",
         ),
         (
             "Age at the index ECG, in years, by tenth of the distribution",
@@ -104,14 +104,14 @@ def test_forest__all_hidden_is_drawn() -> None:
 def test_forest__interaction_is_in_the_heading() -> None:
     canvas = forest(_many(), measure_name=_MEASURE).canvas
     boxes = {text.get_text(): box for text, box in drawn_texts(canvas)}
-    middles = [(boxes[words].y0 + boxes[words].y1) / 2 for words in ("Sex", "P interaction 0.03")]
+    middles = [(boxes[words].y0 + boxes[words].y1) / 2 for words in ("Sex", "P for interaction 0.03")]
     assert abs(middles[0] - middles[1]) < 3
 
 
 def test_forest_alt__gives_each_row() -> None:
     alt = forest(_many().iloc[:3], measure_name="hazard ratio").alt
-    assert "Sex, female: 1.53 (1.27 to 1.84) [P interaction 0.03]; Sex, male: 2.10" in alt
-    assert "below 55: * [P interaction < 0.001]. *: not shown." in alt
+    assert "Sex, female: 1.53 (1.27 to 1.84) [P for interaction 0.03]; Sex, male: 2.10" in alt
+    assert "below 55: * [P for interaction <0.001]. *: not shown." in alt
 
 
 def test_forest__a_heading_appears_once_and_rows_keep_their_order() -> None:

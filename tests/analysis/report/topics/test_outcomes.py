@@ -272,6 +272,23 @@ def test_absolute_risk__differences_of_nested_models_have_no_p_value(data: Study
     assert not [name for name in shown if str(name) == "P" or str(name).startswith("P ")]
 
 
+def test_rates__curves_that_are_hidden_have_a_sentence_in_their_place(data: StudyData) -> None:
+    masked = mask_all(rates.TOPIC.aggregates(data), OFF)
+    curves = masked["incidence_curves"]
+    is_hidden = (curves.rows["outcome"] == "af") & (curves.rows["classification"] == "Predicted LVH")
+    rows = curves.rows.copy()
+    rows.loc[is_hidden, ["incidence", "lo", "hi"]] = np.nan
+    about = replace(data.about, k=10)
+    section = rates.TOPIC.present(masked | {"incidence_curves": replace(curves, rows=rows)}, about)
+    assert section is not None
+    sentence = (
+        "Cumulative incidence of atrial fibrillation by predicted LVH is not drawn: a group has fewer than 10 events."
+    )
+    assert sentence in section.paragraphs
+    assert sum("is not drawn" in text for text in section.paragraphs) == 1
+    assert "incidence_af_lvh" not in [item.key for item in section.items]
+
+
 def test_rates__are_not_one_minus_kaplan_meier(data: StudyData) -> None:
     """Where death competes, the curve stays below what treats the dead as still at risk."""
     curves = {a.key: a.rows for a in rates.TOPIC.aggregates(data)}["incidence_curves"]
