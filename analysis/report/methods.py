@@ -121,7 +121,8 @@ def _last_days(data: StudyData) -> str:
     rows = data.follow_up
     if data.study.hospital is not None or "region" not in data.ecgs:  # with encounters, ends are people's own
         return ""
-    ends = rows[(rows["end_reason"] == "administrative_end") & rows["excluded"].isna()]
+    is_main = (rows["outcome"] == data.study.primary_outcome) & rows["excluded"].isna()
+    ends = rows[is_main & (rows["end_reason"] == "administrative_end")]
     regions = ends["ecg_id"].map(data.ecgs.set_index("ecg_id")["region"])
     days = ends.groupby(regions, observed=True)["exit_date"].max()
     if not len(days):

@@ -4,5 +4,5 @@
 competes), `cox_assumptions` (dose-response, proportional hazards), `added_value`, `sensitivity`
 (also the negative control), `absolute_risk` (also standardised risk), `measurement_error`
 (calibration by CMR, repeat ECGs) and `cmr`, whose parts are `cmr_pairs`, `cmr_agreement` and
-`cmr_lvh`. `tables` is what they share.
+`cmr_lvh`. `tables` is what they share; `key_results` is page one, made of what all of them found.
 """
