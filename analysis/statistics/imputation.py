@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import linalg, special
 
 from analysis.statistics.columns import TableRefused
-from analysis.statistics.survival.risk_sets import count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
 Kind = Literal["number", "yes_no", "category"]
@@ -29,18 +28,6 @@ class Target:
 
     column: str  # numbers; 1 and 0; or text
     kind: Kind
-
-
-def nelson_aalen(exits: Floats, events: NDArray[np.bool_]) -> Floats:
-    """Return the (n,) cumulative hazard at each exit; R: `mice::nelsonaalen`.
-
-    Source:
-        White IR, Royston P, Stat Med 2009;28:1982: it belongs in the imputation model, with the
-        event, in place of the time.
-    """
-    sets = count_risk_sets(exits, events.astype(np.int64), n_causes=1)
-    hazard = np.cumsum(sets.n_events[:, 0] / sets.n_at_risk)
-    return np.asarray(step_values(sets.times, hazard, exits, start=0.0))
 
 
 def imputed_tables(

@@ -40,7 +40,8 @@ from analysis.report.words import (
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
 from analysis.statistics.limits import Z95, logit_limits
-from analysis.statistics.risk import auc_at, brier_score, calibration_by_group, observed_expected
+from analysis.statistics.risk import auc_at, brier_score, calibration_by_group, decision_curve, observed_expected
+from analysis.statistics.risk.decision_curve import TREAT_ALL
 from analysis.statistics.survival.cause_specific import cumulative_incidences
 from analysis.statistics.survival.cox import CoxSamples, fit_cox
 from analysis.statistics.survival.cox_fit import few_events
@@ -72,6 +73,8 @@ AUC: Final = "AUC at the horizon"
 _BRIER: Final = "Brier score at the horizon"
 _GAIN: Final = ", with less without"
 RATIO: Final = "observed over expected risk"
+NET_BENEFIT: Final = "net benefit, risk at or above"
+_THRESHOLDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
 _INCIDENCE: Final = "cumulative incidence at the horizon"
 
 
@@ -235,10 +238,33 @@ def _accuracy(
     for row in ratio.estimates.to_dict("records"):
         values = {"estimate": row["ratio"], "lo": row["ratio_lo"], "hi": row["ratio_hi"]}
         rows.append(known | values | {"measure": RATIO, "adjustment": words[row["model"]]})
+    rows += _net_benefits(predicted, at, known, words)
     first = ratio.estimates.iloc[0]
     names = {"estimate": "observed", "se": "observed_se", "lo": "observed_lo", "hi": "observed_hi"}
     observed = {column: first[its] for column, its in names.items()}
     return [*rows, known | observed | {"measure": _INCIDENCE, "precision": "share"}]
+
+
+def _net_benefits(
+    predicted: pd.DataFrame, at: float, known: dict[str, Any], words: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the decision curves: of both models and of treating everybody."""
+    options: dict[str, Any] = {"duration": "years", "event": "status_code", "risk": list(words), "at": at}
+    found = decision_curve(predicted, thresholds=_THRESHOLDS, **options).estimates
+    named = {**words, TREAT_ALL: "treat everybody"}
+    return [
+        known
+        | {
+            "measure": f"{NET_BENEFIT} {100 * row['threshold']:g} %",
+            "adjustment": named[row["strategy"]],
+            "estimate": row["net_benefit"],
+            "se": row["se"],
+            "lo": row["net_benefit_lo"],
+            "hi": row["net_benefit_hi"],
+            "se_type": "influence of each person",
+        }
+        for row in found.to_dict("records")
+    ]
 
 
 def _tenths(table: pd.DataFrame, at: float) -> pd.DataFrame:
@@ -275,6 +301,8 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "or not.",
         "Cases have the outcome by the horizon; everybody else without censoring is a control, "
         "competing events included; weights for censoring. Observed risk is Aalen and Johansen's.",
+        "Net benefit: true positives per person, less false positives by the odds of the risk from which one "
+        "would act (Vickers and Elkin 2006).",
         "Differences have no P value: one model is nested in the other, and the test is under "
         "What the ECG adds. One ECG per person, time since the index ECG; errors take people as "
         "independent.",

@@ -24,9 +24,10 @@ from analysis.report.topics.tables import (
 from analysis.report.words import MODEL_WORDS, estimate_texts, number_text, p_texts, row_counts
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
-from analysis.statistics.imputation import Target, imputed_tables, nelson_aalen
+from analysis.statistics.imputation import Target, imputed_tables
 from analysis.statistics.missing import PooledFit, pool_rubin
 from analysis.statistics.survival import CoxFit
+from analysis.statistics.survival.risk_sets import nelson_aalen
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import (
     Contrast,

@@ -10,20 +10,16 @@ from analysis.statistics.accuracy.concordance import (
 from analysis.statistics.accuracy.diagnostic import (
     DiagnosticAccuracy,
     McnemarTest,
-    NetBenefit,
     Within,
     diagnostic_accuracy,
     mcnemar_test,
-    net_benefit,
     wilson_limits,
 )
 from analysis.statistics.accuracy.roc import (
-    AveragePrecision,
     Discrimination,
     DiscriminationComparison,
     RocCurve,
     auroc,
-    average_precision,
     binary_c_statistic,
     compare_auroc,
     compare_binary_c_statistic,
@@ -31,18 +27,15 @@ from analysis.statistics.accuracy.roc import (
 )
 
 __all__ = [
-    "AveragePrecision",
     "Concordance",
     "ConcordanceDifference",
     "DiagnosticAccuracy",
     "Discrimination",
     "DiscriminationComparison",
     "McnemarTest",
-    "NetBenefit",
     "RocCurve",
     "Within",
     "auroc",
-    "average_precision",
     "binary_c_statistic",
     "compare_auroc",
     "compare_binary_c_statistic",
@@ -50,7 +43,6 @@ __all__ = [
     "delta_concordance",
     "diagnostic_accuracy",
     "mcnemar_test",
-    "net_benefit",
     "roc_curve",
     "uno_concordance",
     "wilson_limits",

@@ -141,8 +141,8 @@ def brier_score(
     """
     z = normal_quantile(confidence)
     columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
-    _refuse_one_class(outcome, event)
-    censoring = _censoring_weights(outcome)
+    refuse_one_class(outcome, event)
+    censoring = censoring_weights(outcome)
     observed = float((censoring.weights * outcome.cases).sum() / columns.n)
     risks = np.stack([np.full(columns.n, observed), *(columns.risks(n) for n in names)])
     scores, influence = _brier(outcome, censoring, risks)
@@ -207,8 +207,8 @@ def auc_at(
     """
     z = normal_quantile(confidence)
     columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
-    _refuse_one_class(outcome, event)
-    censoring = _censoring_weights(outcome)
+    refuse_one_class(outcome, event)
+    censoring = censoring_weights(outcome)
     risks = np.stack([columns.risks(name) for name in names])
     areas, influence = _areas(outcome, censoring, risks)
     errors = _errors(influence)
@@ -226,7 +226,8 @@ def auc_at(
     )
 
 
-def _refuse_one_class(outcome: Outcome, event: str) -> None:
+def refuse_one_class(outcome: Outcome, event: str) -> None:
+    """Refuse an outcome without cases or without controls by the horizon."""
     cases = int(outcome.cases.sum())
     controls = int((outcome.others | outcome.beyond).sum())
     if cases == 0 or controls == 0:
@@ -237,7 +238,7 @@ def _refuse_one_class(outcome: Outcome, event: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _CensoringWeights:
+class CensoringWeights:
     """Weights of people whose state at the horizon is known, and the curve behind them."""
 
     # (n,) 1 / G(T-) for an event by the horizon, 1 / G(horizon) for those followed beyond it, 0 for
@@ -273,7 +274,7 @@ class _CensoringWeights:
         return found
 
 
-def _censoring_weights(outcome: Outcome) -> _CensoringWeights:
+def censoring_weights(outcome: Outcome) -> CensoringWeights:
     """Return the weights of an outcome, from the Kaplan-Meier curve G of the time to censoring.
 
     At a tie the event comes first, so that people with an event at a time are no longer at risk of
@@ -295,7 +296,7 @@ def _censoring_weights(outcome: Outcome) -> _CensoringWeights:
     gone = ~known
     own = np.full(len(exits), -1, dtype=np.int64)
     own[gone] = np.searchsorted(times, exits[gone])
-    return _CensoringWeights(
+    return CensoringWeights(
         weights=np.where(known, 1 / read, 0.0),
         times=times,
         at_risk=at_risk,
@@ -306,7 +307,7 @@ def _censoring_weights(outcome: Outcome) -> _CensoringWeights:
     )
 
 
-def _brier(outcome: Outcome, censoring: _CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
+def _brier(outcome: Outcome, censoring: CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
     """Return (k,) scores and (k, n) influences."""
     parts = censoring.weights * (outcome.cases - risks) ** 2
     scores = parts.mean(axis=1)
@@ -322,7 +323,7 @@ def _scaled(scores: Floats, influence: Floats) -> Floats:
     return np.asarray((ratio * influence[0] - influence) / scores[0])
 
 
-def _areas(outcome: Outcome, censoring: _CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
+def _areas(outcome: Outcome, censoring: CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
     """Return (k,) AUCs and (k, n) influences."""
     case = np.where(outcome.cases, censoring.weights, 0.0)
     control = censoring.weights - case

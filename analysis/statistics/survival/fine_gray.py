@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.columns import Missing, TableRefused, used_columns
+from analysis.statistics.columns import Columns, Missing, TableRefused, used_columns
 from analysis.statistics.design import Covariate, Design, as_covariates, resolve_design
 from analysis.statistics.survival.cox_fit import (
     LogLikelihood,
@@ -28,7 +28,9 @@ from analysis.statistics.survival.cox_fit import (
 )
 from analysis.statistics.survival.cox_likelihood import (
     Likelihood,
+    Maximum,
     RiskRanges,
+    Separated,
     Tail,
     Ties,
     find_separated,
@@ -192,16 +194,37 @@ def fit_fine_gray(
     ranges = _weighted_ranges(exits, status, censoring, weights, ties)
     means = np.average(x, axis=1, weights=weights)
     x = x - means[:, None]
-    terms = pd.Index(design.terms)
-    best = maximise(ranges, x, terms[estimated].tolist())
-    null = best.log_likelihood_null
-    if not kept.all():
-        everybody = _weighted_ranges(exits, status, censoring, np.ones(columns.n), ties)
-        null = likelihood(everybody, np.zeros((0, columns.n)), np.zeros(0)).log_likelihood
+    best = maximise(ranges, x, pd.Index(design.terms)[estimated].tolist())
+    everybody = ranges if kept.all() else _weighted_ranges(exits, status, censoring, np.ones(columns.n), ties)
+    null = likelihood(everybody, np.zeros((0, columns.n)), np.zeros(0)).log_likelihood
     influence = score_residuals(ranges, x, best.at)
     if convention == "crr":
         influence = influence + _influence_of_weights(ranges, x, best.at, censoring, status)
     covariance = sandwich(influence @ best.covariance, clusters)
+    log_likelihood = LogLikelihood(null, best.at.log_likelihood)
+    kept_values = matrix[int(np.argmin(separated.rows)), separated.terms]
+    more: dict[str, Any] = {"design": design, "status": status, "clusters": clusters, "convention": convention}
+    more |= {"means": means, "fixed_values": kept_values}
+    return _fitted(best, covariance, log_likelihood, separated, ranges, columns, **more)
+
+
+def _fitted(
+    best: Maximum,
+    covariance: Floats,
+    log_likelihood: LogLikelihood,
+    separated: Separated,
+    ranges: RiskRanges,
+    columns: Columns,
+    *,
+    design: Design,
+    status: NDArray[np.int64],
+    clusters: NDArray[np.int64] | None,
+    convention: Convention,
+    means: Floats,
+    fixed_values: Floats,
+) -> FineGrayFit:
+    """Put a fit together; terms without an estimate are NaN."""
+    terms, estimated = pd.Index(design.terms), ~separated.terms
     coef, se, se_model = (np.full(len(terms), np.nan) for _ in range(3))
     coef[estimated] = best.coefficients
     se[estimated], se_model[estimated] = (np.sqrt(np.diagonal(one)) for one in (covariance, best.covariance))
@@ -212,7 +235,7 @@ def fit_fine_gray(
     return FineGrayFit(
         estimates=estimate_table(design.terms, coef, se, se_model),
         covariance=pd.DataFrame(full, terms, terms),
-        log_likelihood=LogLikelihood(null, best.at.log_likelihood),
+        log_likelihood=log_likelihood,
         n=columns.n,
         n_events=n_events,
         n_competing=int((status == 2).sum()),
@@ -222,7 +245,7 @@ def fit_fine_gray(
         warnings=(*separated.messages, *few_events(n_events, int(estimated.sum()))),
         design=design,
         estimated=estimated,
-        fixed_values=matrix[int(np.argmin(separated.rows)), separated.terms],
+        fixed_values=fixed_values,
         means=means,
         baseline=pd.DataFrame({"time": ranges.times, "cumulative_hazard": hazard}),
     )

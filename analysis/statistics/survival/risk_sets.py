@@ -229,3 +229,15 @@ def influence_squares(people: People, first: Integral, second: Integral, pivot: 
         cross = present(p_entry**2) - 2 * pivot * present(p_entry * q_entry)
         still = still - 2 * now * mean + cross + pivot**2 * present(q_entry**2)
     return np.clip(gone + still, 0, None)
+
+
+def nelson_aalen(exits: Floats, events: NDArray[np.bool_]) -> Floats:
+    """Return the (n,) cumulative hazard at each exit; R: `mice::nelsonaalen`.
+
+    Source:
+        White IR, Royston P, Stat Med 2009;28:1982: it belongs in the imputation model, with the
+        event, in place of the time.
+    """
+    sets = count_risk_sets(exits, events.astype(np.int64), n_causes=1)
+    hazard = np.cumsum(sets.n_events[:, 0] / sets.n_at_risk)
+    return np.asarray(step_values(sets.times, hazard, exits, start=0.0))

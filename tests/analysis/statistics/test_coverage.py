@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis.statistics.survival.cox import fit_cox
+from analysis.statistics.survival.splines import restricted_cubic_spline
 from lvm_core.synthetic.outcomes import DEATH, OUTCOMES_TRUTH, drawn_predictions, synthetic_outcomes
 from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 
@@ -88,3 +89,50 @@ def test_limits_of_hazard_ratios__cover_95_percent() -> None:
     assert limit_se < values["pred"][:, 1].mean() / 20
     assert 0.93 <= covered["true"] <= 0.97
     assert 0.93 <= covered["pred"] <= 0.97
+
+
+# A hazard that flattens with age: a line in age leaves some of its effect to the index.
+
+AGES, FLAT_FROM, AGE_SLOPE, RATE = (45.0, 80.0), 65.0, 0.09, 0.004
+N_FLAT_COHORTS = 300
+
+
+def _flat_cohort(rng: np.random.Generator, n: int = 4_000) -> pd.DataFrame:
+    """An index that rises with age in a curve and has no effect; the hazard is flat from 65 on."""
+    age = rng.uniform(*AGES, n)
+    index = 50 + 0.02 * (age - AGES[0]) ** 2 + rng.normal(0, 5, n)
+    # Gompertz in attained age up to 65, flat from then on; the time at which the sum is reached.
+    at_flat, slope = RATE * np.exp(AGE_SLOPE * (FLAT_FROM - AGES[0])), AGE_SLOPE
+    wanted, now = rng.exponential(1.0, n), RATE * np.exp(slope * (np.minimum(age, FLAT_FROM) - AGES[0]))
+    rising = np.maximum(FLAT_FROM - age, 0.0)
+    while_rising = (at_flat - now) / slope * (rising > 0)
+    early = np.log1p(slope * wanted / now) / slope
+    event = np.where(wanted < while_rising, early, rising + (wanted - while_rising) / at_flat)
+    days = np.ceil(np.minimum(event, 10.0) * 365.25)
+    entry = np.round(age * 365.25)
+    made = {"days": days, "event": event <= 10, "index": index / 10, "age": age, "entry": entry, "exit": entry + days}
+    return pd.DataFrame(made)
+
+
+@pytest.mark.slow
+def test_age__as_a_spline_covers_where_a_line_does_not() -> None:
+    """The truth is no effect. On attained age the hazard is free of form, so that it covers too."""
+    rng = np.random.default_rng(SEED)
+    found: dict[str, list[tuple[float, float]]] = {"line": [], "spline": [], "attained age": []}
+    for _ in range(N_FLAT_COHORTS):
+        table = _flat_cohort(rng)
+        spline = restricted_cubic_spline(table, column="age", n_knots=4)
+        options = {"duration": "days", "event": "event"}
+        by_age = {"duration": "exit", "entry": "entry", "event": "event"}
+        fits = {
+            "line": fit_cox(table, covariates=["index", "age"], **options),
+            "spline": fit_cox(table, covariates=["index", spline], **options),
+            "attained age": fit_cox(table, covariates=["index"], **by_age),
+        }
+        for name, fit in fits.items():
+            found[name].append((float(fit.estimates["coef"][0]), float(fit.estimates["se"][0])))
+    covered = {name: _covered(np.array(estimates), 0.0) for name, estimates in found.items()}
+    print(f"covered {covered}; means { ({k: round(float(np.mean(v, axis=0)[0]), 4) for k, v in found.items()}) }")  # noqa: T201 - figures of the report
+    assert covered["line"] < 0.90
+    assert covered["spline"] > 0.92
+    assert covered["attained age"] > 0.92

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.columns import TableRefused
-from analysis.statistics.imputation import Target, imputed_tables, nelson_aalen
+from analysis.statistics.imputation import Target, imputed_tables
 from analysis.statistics.missing import pool_rubin
 from analysis.statistics.survival.cox import fit_cox
+from analysis.statistics.survival.risk_sets import nelson_aalen
 from tests.analysis.statistics.references import GOLDEN, close, expected
 
 R = expected("imputation")
