@@ -11,6 +11,7 @@ from typing import Final
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 
 from analysis.follow_up.loading import Source, describe_table, has_zone, known_text, quoted
 from analysis.statistics.columns import TableRefused
@@ -123,6 +124,9 @@ class RecordTable:
         self._connection = connection
         self._time_zone = time_zone
         self.origin, self.types = describe_table(connection, name, source)
+        if isinstance(source, Path):  # a text file would be parsed again by each check
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted('kept ' + name)} AS FROM {self.origin}")
+            self.origin = quoted("kept " + name)
         self._own = {own.strip().lower().removeprefix(f"{name}."): own for own in self.types}
 
     def column(self, *names: str) -> str | None:
@@ -213,18 +217,19 @@ def frame_of(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:
     return pd.DataFrame(connection.sql(query).to_arrow_table().to_pandas(types_mapper=pd.ArrowDtype))
 
 
-def joined(parts: Sequence[pd.DataFrame], columns: Mapping[str, str]) -> pd.DataFrame:
+def joined(parts: Sequence[pd.DataFrame], columns: Mapping[str, pd.ArrowDtype]) -> pd.DataFrame:
     """Return tables below one another with the same columns, given with their pandas types."""
     whole = [part.reindex(columns=list(columns)).astype(dict(columns)) for part in parts]
     return pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=list(columns)).astype(dict(columns))
 
 
-EVENT_COLUMNS: Final[Mapping[str, str]] = {
-    "participant_id": "string[pyarrow]",
-    "date": "date32[day][pyarrow]",
-    "code": "string[pyarrow]",
-    "system": "string[pyarrow]",
-    "source": "string[pyarrow]",
-    "reported_date": "date32[day][pyarrow]",
+_TEXT, _DAY = pd.ArrowDtype(pa.string()), pd.ArrowDtype(pa.date32())
+EVENT_COLUMNS: Final[Mapping[str, pd.ArrowDtype]] = {
+    "participant_id": _TEXT,
+    "date": _DAY,
+    "code": _TEXT,
+    "system": _TEXT,
+    "source": _TEXT,
+    "reported_date": _DAY,
 }
 """Columns of events, with their types."""

@@ -21,6 +21,7 @@ _DICTIONARY: Final = "data_dictionary"
 # Field 24105: LV myocardial mass, g, by cardiac MRI (category 157, Bai W et al., Nat Med
 # 2020;26:1654), at the imaging visits; field 53 is the day of the visit.
 _MASS: Final = {2: ("p24105_i2", "p53_i2"), 3: ("p24105_i3", "p53_i3")}
+_MASS_FIELDS: Final = tuple(mass for mass, _ in _MASS.values())
 _DIAGNOSES: Final = {"diag_icd10": "icd10", "diag_icd9": "icd9"}
 
 
@@ -44,7 +45,7 @@ def ukb_rap_tables(extract: Extract) -> CohortTables:
                 f"tables {', '.join(_LONG)}"
             )
         deaths = None if "death_date" in _ended(types) else _deaths(connection, extract)
-        cmr = _cmr(connection, participant)
+        cmr = _cmr(connection, participant, types)
     return CohortTables(events=joined(parts, EVENT_COLUMNS), deaths=deaths, cmr=cmr)
 
 
@@ -151,7 +152,9 @@ def _deaths(connection: duckdb.DuckDBPyConnection, extract: Extract) -> pd.DataF
     )
 
 
-def _cmr(connection: duckdb.DuckDBPyConnection, participant: Source) -> pd.DataFrame | None:
+def _cmr(connection: duckdb.DuckDBPyConnection, participant: Source, types: Mapping[str, str]) -> pd.DataFrame | None:
+    if not any(mass in name for name in types for mass in _MASS_FIELDS):
+        return None
     table = RecordTable(connection, "participant", participant)
     there = {mass: day for mass, day in _MASS.values() if table.column(mass) and table.column(day)}
     if not there:
