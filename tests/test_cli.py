@@ -115,6 +115,7 @@ OPTIONS = {
         "--help",
     ],
     "analyse": ["--check", "--output", "--overwrite", "--share", "--help"],
+    "release-check": ["--k", "--json", "--help"],
     "query": ["--run", "--rows", "--output", "--overwrite", "--share", "--help"],
     "plot-ecg": [
         "--input",

@@ -73,7 +73,7 @@ def test_export__has_a_sentence_where_a_curve_is_hidden(tmp_path: Path) -> None:
     sections = {one.key: one for one in few.export.report.sections}
     rates = sections["rates"]
     texts = [*rates.paragraphs, *(note for item in rates.items for note in item.notes)]
-    assert any(text.startswith("No curve of") and "fewer than 10 events" in text for text in texts)
+    assert any(text.startswith("No curve of") and text.endswith(": fewer than 10 events.") for text in texts)
 
 
 @pytest.mark.parametrize("rule", [MaskingRule(10, 5), MaskingRule(8, 5, ReleaseRule.STANDARD), MaskingRule(21, 1)])
