@@ -122,6 +122,7 @@ OPTIONS = {
         "--help",
     ],
     "analyse": ["--check", "--output", "--overwrite", "--journal", "--share", "--help"],
+    "release-check": ["--k", "--json", "--help"],
     "query": ["--run", "--rows", "--output", "--overwrite", "--share", "--help"],
     "plot-ecg": [
         "--input",

@@ -34,7 +34,7 @@ _WHOLE: Final = 50.0  # how much more a count of everybody is missed
 _TINY: Final = 1e-6
 _ZERO: Final = 1e-5
 _MOST_BETWEEN: Final = 1
-_MOST_ROWS: Final = 100  # sums that miss one count, which are looked at by twos
+_MOST_ROWS: Final = 30  # sums that miss one count, which are looked at by twos
 _Terms = tuple[tuple[Count, float], ...]
 _FEWEST: Final = ("n_people", "n_people_fewest")
 _SOME: Final = ("n_events", "n_events_fewest")
@@ -85,7 +85,7 @@ def suppress_standard(tables: Sequence[Table], promise: Promise) -> Suppressed:
     """Hide small counts, and others until none follows by subtraction."""
     cells: dict[Count, Cell] = {}
     wrong: list[str] = []
-    # Curves keep their steps, whatever else is hidden: only their small counts are.
+    # Curves keep their steps, and no counts.
     names = [
         None if table.aggregate.thinned is not None else named_cells(table, cells, promise, wrong) for table in tables
     ]
@@ -110,12 +110,12 @@ def suppress_standard(tables: Sequence[Table], promise: Promise) -> Suppressed:
     places = Counter(count for own in there for name in own for count in own[name] if isinstance(count, Count))
     kept = [one for one in found if holds(one, exact)]
     nothing = _nothing([count for count, cell in cells.items() if not cell.value], kept)
-    sums = _without_between([one for one in kept if one.low == one.high], cells.keys() | nothing)
+    between = [_with_the_rest(one) for one in kept if one.high == np.inf and _is_of_two(one, cells.keys())]
+    exact |= {one.terms[2][0]: exact[one.terms[0][0]] - exact[one.terms[1][0]] for one in between}
+    sums = _without_between([*(one for one in kept if one.low == one.high), *between], cells.keys() | nothing)
     _Reader(cells, sums, exact | dict.fromkeys(nothing, 0.0), promise, places).protect(nothing)
     bases = [
-        _bases_of_curve(table, promise)
-        if own is None
-        else own.map(lambda c: cells[c].base if isinstance(c, Count) else np.nan)
+        _bases_of_curve(table) if own is None else own.map(lambda c: cells[c].base if isinstance(c, Count) else np.nan)
         for table, own in zip(tables, names, strict=True)
     ]
     return Suppressed(bases, wrong)
@@ -134,6 +134,20 @@ def _nothing(zeros: Sequence[Count], relations: Sequence[Relation]) -> set[Count
         found.update(new)
         todo += new
     return found
+
+
+def _is_of_two(one: Relation, there: Set[Count]) -> bool:
+    """Return whether a relation says that one count of a table is part of another."""
+    if len(one.terms) != 2 or one.low or any(count not in there for count, _ in one.terms):
+        return False
+    (whole, more), (part, less) = one.terms
+    return (more, less) == (1.0, -1.0) and whole.unit == part.unit != YEARS
+
+
+def _with_the_rest(one: Relation) -> Relation:
+    """Return that a whole is a part and the rest, of which no table says anything."""
+    (whole, _), (part, _) = one.terms
+    return Relation((*one.terms, (Count(f"{whole}, but not {part}"), -1.0)))
 
 
 def _without_between(sums: Sequence[Relation], there: Set[Count]) -> list[Relation]:
@@ -168,11 +182,9 @@ def _added(one: _Terms, other: _Terms) -> _Terms:
     return tuple((count, weight) for count, weight in total.items() if weight)
 
 
-def _bases_of_curve(table: Table, promise: Promise) -> pd.DataFrame:
-    counts = table.rows[table.counted()].apply(pd.to_numeric).astype(float)
-    small = (counts > 0) & (counts < promise.k)
-    bases: pd.DataFrame = counts.notna().astype(float).replace(0.0, np.nan) * promise.base
-    return bases.mask(small, 0.0)
+def _bases_of_curve(table: Table) -> pd.DataFrame:
+    """Hide the counts beside a curve: other tables have those that may be shown."""
+    return table.rows[table.counted()].apply(pd.to_numeric).astype(float) * 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -352,7 +352,8 @@ def _hidden_text(masked: Mapping[str, Masked], about: About, outcome: str, words
     if not groups:
         return ""
     name = about.outcomes[outcome]
-    return f"No curve of {name} is shown for {', '.join(groups)}: a group has fewer than {about.k} events."
+    few = "fewer" if about.release == "standard" else "one of the groups has fewer"
+    return f"No curve of {name} is shown for {', '.join(groups)}: {few} than {about.k} events."
 
 
 TOPIC: Final = Topic("rates", _aggregates, _present)

@@ -147,7 +147,7 @@ def test_standard__curves_keep_their_steps_and_end_where_few_are_at_risk() -> No
     # Of 30 people 10 are left after 20 events: the 21st event is the last one shown.
     np.testing.assert_array_equal(long["incidence"], np.arange(22) / 30)
     np.testing.assert_array_equal(long["years"], np.arange(22) / 365.25)
-    assert long["n_events"].isna().sum() == 9
+    assert long["n_events"].isna().all()  # other tables have what may be shown
     assert masked.loc[masked["group"] == "few", "incidence"].isna().all()
 
 
