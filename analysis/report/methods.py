@@ -30,6 +30,15 @@ _FINDINGS: Final = {
     "other_block": "has another block",
     "qrs_120": "has a QRS of 120 ms or more",
 }
+_ROWS: Final = {
+    "same": "All models used the same rows, complete for the largest.",
+    "all": "Each model used all rows that are complete for its own covariates.",
+}
+_SHAPES: Final = {
+    "ukb-rap": "UK Biobank's platform",
+    "ehr": "a hospital's records",
+    "omop": "OMOP's common data model",
+}
 _EVENTS: Final = {
     "records": "one row per record",
     "ukb_wide": "UK Biobank's wide fields",
@@ -100,10 +109,16 @@ def _files(data: StudyData) -> str:
         lists_given = "No list of people who withdrew or are to be left out was"
     formats = "; ".join(f"{table} {text}" for table, text in study.date_formats.items())
     return (
-        f"{lists_given} given. The exposure is the column {study.exposure}; input convention: "
+        f"{lists_given} given.{_extract(study)} The exposure is the column {study.exposure}; input convention: "
         f"{convention}. Events are read as {_EVENTS[study.events_format]}, dates as "
         f"{f'YYYY-MM-DD but for {formats}' if formats else 'YYYY-MM-DD'}. Random draws have the seed {study.seed}."
     )
+
+
+def _extract(study: Study) -> str:
+    shape = "" if study.shape is None else f" Tables were taken from an extract of {_SHAPES[study.shape]}."
+    zone = "" if study.time_zone is None else f" Times with a zone were taken as of the day in {study.time_zone}."
+    return shape + zone
 
 
 def _calendar(data: StudyData, masked: Mapping[str, Masked]) -> str:
@@ -234,11 +249,26 @@ def _models(data: StudyData) -> str:
     return (
         f"Hazard ratios were estimated by cause-specific Cox models on {scale} (Efron's ties, errors {errors}): "
         f"{models}. "
-        f"{_covariates(study)} {steps} {_subgroups(study)} "
+        f"{_ROWS[study.rows]}{_imputed(study)} {_covariates(study)} {steps} {_subgroups(study)}{_score(study)} "
         "Dose-response was modelled by restricted cubic splines with four knots. Proportional hazards were "
         "examined by scaled Schoenfeld residuals and by hazard ratios in periods of follow-up. For the outcomes that "
         "are not primary, q-values are Benjamini and Hochberg's."
     )
+
+
+def _imputed(study: Study) -> str:
+    if study.missing == "complete":
+        return ""
+    return (
+        f" Missing covariates were also imputed {study.imputations} times by chained equations, with the outcome and "
+        "the Nelson-Aalen estimate of the cumulative hazard in the imputation models, and pooled by Rubin's rules."
+    )
+
+
+def _score(study: Study) -> str:
+    if study.clinical_score is None:
+        return ""
+    return f" What the ECG adds to {study.clinical_score.words}, and this to age and sex beside it, was examined too."
 
 
 def _subgroups(study: Study) -> str:

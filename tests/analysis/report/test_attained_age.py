@@ -93,5 +93,5 @@ def test_errors__say_what_they_are_of(data: StudyData) -> None:
     assert calibrated["hazard ratio, naive"] == "model"
     assert calibrated["hazard ratio, calibrated"] == "bootstrap by person"
     risks = one(rows_of(data, "absolute_risk"), outcome="af", measure="AUC at the horizon", adjustment="age, sex")
-    assert risks["se_type"] == "influence of each person"
+    assert risks["se_type"] == "influence of each person, and of the split (5 times cross-fitted)"
     assert TOPICS["calibrated"].aggregates(data)[0].key == "results_calibrated"

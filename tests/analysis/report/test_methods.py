@@ -51,6 +51,12 @@ CHOICES: dict[str, tuple[Any, str] | None] = {
     # The notes of the inputs say what was accepted.
     "accept_people": None,
     "allow_unknown": None,
+    "allow_unmatched": None,
+    "without_systems": None,
+    # The table of codes says what each list caught.
+    "code_lists": None,
+    "shape": ("omop", "Tables were taken from an extract of OMOP's common data model."),
+    "time_zone": ("America/New_York", "Times with a zone were taken as of the day in America/New_York."),
     "events_format": ("ukb_wide", "Events are read as UK Biobank's wide fields"),
     "date_formats": ({"events": "%d/%m/%Y"}, "dates as YYYY-MM-DD but for events %d/%m/%Y"),
     "index": (
@@ -76,6 +82,13 @@ CHOICES: dict[str, tuple[Any, str] | None] = {
         (StudyCovariate(name="smoking", kind="category", reference="former"),),
         "Reference levels were female, former (smoking), no LVH and quartile 1.",
     ),
+    "clinical_score": (
+        StudyCovariate(name="score2", kind="number", label="SCORE2"),
+        "What the ECG adds to SCORE2, and this to age and sex beside it, was examined too.",
+    ),
+    "rows": ("all", "Each model used all rows that are complete for its own covariates."),
+    "missing": ("impute", "Missing covariates were also imputed 20 times by chained equations"),
+    "imputations": (7, "Missing covariates were also imputed 7 times"),
     "household": ("home", "errors robust, by household (home)"),
     "prevalent_window_days": (365, "(window: 365 days)"),
     "min_history_days": (90, "had to reach back 90 days"),
@@ -110,6 +123,8 @@ def test_methods__tell_every_setting(data: StudyData, setting: str) -> None:
     if choice is None:
         return
     changes: dict[str, Any] = {setting: choice[0]}
+    if setting == "imputations":
+        changes["missing"] = "impute"
     if setting == "hospital":
         changes["inputs"] = study().inputs.model_copy(update={"encounters": Path("e.csv")})
     before = " ".join(methods(data, {}))

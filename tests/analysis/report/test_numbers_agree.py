@@ -63,7 +63,7 @@ def made(
     with in_journal(request.param):
         sections = [topic.present(masked, data.about) for topic in topics_of(data)]
         report = report_of(data, masked, tuple(one for one in sections if one is not None))
-        write_export(folder, report, masked, constants=constants_of(data))
+        write_export(folder, Rendered(masked, report), constants=constants_of(data))
     return Made(folder, report, *JOURNALS[request.param])
 
 
