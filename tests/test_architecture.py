@@ -45,8 +45,12 @@ ROOMS = {
     "analysis.statistics.agreement": {"analysis.statistics", "analysis.statistics.survival"},
     "analysis.statistics.risk": {"analysis.statistics", "analysis.statistics.survival", "analysis.statistics.accuracy"},
     "analysis.follow_up": {"analysis.statistics"},
-    "analysis.study": {"analysis.statistics", "analysis.statistics.survival", "analysis.follow_up"},
+    # A study file names a release rule.
+    "analysis.study": {"analysis.statistics", "analysis.statistics.survival", "analysis.follow_up"}
+    | {"analysis.disclosure"},
     "analysis.disclosure": set(),
+    # An independent look: it must not share code with what made an export.
+    "analysis.release_check": set(),
     # `document` and `words` are below topics and figures; `build` and the writers are above.
     "analysis.report": {"analysis", "analysis.statistics", "analysis.study", "analysis.disclosure"}
     | {"analysis.report.topics", "analysis.report.figures"},

@@ -30,6 +30,7 @@ from analysis.disclosure.suppression import Suppressed, Table, named_cells
 COEFFICIENTS: Final = "hazard ratio"
 """What is in the name of every measure that is a coefficient of a model of events."""
 _MOST_PASSES: Final = 200
+_PATIENT: Final = 15  # passes; then everything behind what is found is hidden at once
 _WHOLE: Final = 50.0  # how much more a count of everybody is missed
 _TINY: Final = 1e-6
 _ZERO: Final = 1e-5
@@ -184,7 +185,8 @@ def _added(one: _Terms, other: _Terms) -> _Terms:
 
 def _bases_of_curve(table: Table) -> pd.DataFrame:
     """Hide the counts beside a curve: other tables have those that may be shown."""
-    return table.rows[table.counted()].apply(pd.to_numeric).astype(float) * 0.0
+    counts: pd.DataFrame = table.rows[table.counted()].apply(pd.to_numeric).astype(float)
+    return counts * 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,22 +246,24 @@ class _Reader:
     def protect(self, nothing: Set[Count]) -> None:
         """Hide shown counts until no small one follows from others; `nothing` are known to be 0."""
         self._is_nothing = np.array([name in nothing for name in self._names], dtype=bool)
-        for _ in range(_MOST_PASSES):
+        for number in range(_MOST_PASSES):
             known = self._filled_in()
             found = [*self._single(known), *self._sums_of_hidden(known)]
             found = found or list(self._differences(known)) or list(self._by_all_sums(known))
-            if not self._hide(found):
+            if not self._hide(found, everything=number >= _PATIENT):
                 break
         for i in self._filled_in().behind:
             cell = self._cells.get(self._names[i])
             if cell is not None and not self._is_small[i]:
                 cell.base = self._base[i]  # it follows from the others, so hiding it protects nothing
 
-    def _hide(self, found: Sequence[_Found]) -> bool:
-        """Hide one count behind each finding, unless one is gone; return whether any was hidden."""
+    def _hide(self, found: Sequence[_Found], *, everything: bool) -> bool:
+        """Hide one count behind each finding, or all; return whether any was hidden."""
         gone: set[int] = set()
         for one in found:
-            if one.behind and gone.isdisjoint(one.behind):
+            if everything:
+                gone |= one.behind
+            elif one.behind and gone.isdisjoint(one.behind):
                 gone.add(min(one.behind, key=lambda i: (self._value[i] + one.value < self._k, self._cost[i], i)))
         for i in gone:
             self._cells[self._names[i]].base = 0.0
