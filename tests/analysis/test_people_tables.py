@@ -130,7 +130,8 @@ def check(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str
     """Run `--check`; return the status, the flow by reason, and what stands on stderr."""
     status = lvm_ai.main(["analyse", str(path), "--check"])
     shown = capsys.readouterr()
-    lines = [line.rsplit(maxsplit=1) for line in shown.out.splitlines()[3:]]
+    flow = shown.out.split("codes that the lists caught")[0].rstrip()
+    lines = [line.rsplit(maxsplit=1) for line in flow.splitlines()[3:]]
     return status, {words.strip(): count for words, count in lines}, shown.err
 
 
