@@ -34,11 +34,7 @@ _ROWS: Final = {
     "same": "All models used the same rows, complete for the largest.",
     "all": "Each model used all rows that are complete for its own covariates.",
 }
-_SHAPES: Final = {
-    "ukb-rap": "UK Biobank's platform",
-    "ehr": "a hospital's records",
-    "omop": "OMOP's common data model",
-}
+_SHAPES: Final = {"ukb-rap": "UK Biobank's platform", "ehr": "a hospital's records", "omop": "OMOP's common data model"}
 _EVENTS: Final = {
     "records": "one row per record",
     "ukb_wide": "UK Biobank's wide fields",

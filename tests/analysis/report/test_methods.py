@@ -125,6 +125,8 @@ def test_methods__tell_every_setting(data: StudyData, setting: str) -> None:
     changes: dict[str, Any] = {setting: choice[0]}
     if setting == "imputations":
         changes["missing"] = "impute"
+    if setting == "shape":
+        changes["inputs"] = study().inputs.model_copy(update={"extract": Path("omop")})
     if setting == "hospital":
         changes["inputs"] = study().inputs.model_copy(update={"encounters": Path("e.csv")})
     before = " ".join(methods(data, {}))

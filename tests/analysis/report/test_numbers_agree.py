@@ -16,7 +16,7 @@ import pytest
 from docx import Document
 
 from analysis.disclosure.masking import Masked
-from analysis.report.build import computed, constants_of, report_of, topics_of
+from analysis.report.build import Rendered, computed, constants_of, report_of, topics_of
 from analysis.report.journals import in_journal
 from analysis.report.page import Report
 from analysis.report.write import write_export

@@ -101,7 +101,7 @@ def test_added_value__names_walds_test(data: StudyData) -> None:
     rows = rows_of(data, "added_value")
     assert added_value.LIKELIHOOD not in set(rows["measure"])
     tests = rows[rows["measure"] == added_value.WALD]
-    assert len(tests) == 4
+    assert len(tests) == 5  # four of the exposure and one over model 4, of one outcome
     assert tests["p"].notna().all()
     section = section_of(data, "added_value")
     shown = table_of(section, "added_value")

@@ -43,11 +43,12 @@ def _at_risk(groups: list[str], size: int = 1000, last: int = 8) -> pd.DataFrame
             "n_at_risk": size - year * size // 10,
             "n_censored": year * size // 20,
             "n_events": pd.NA if year == 1 else year * 10,
+            "n_deaths": year * size // 20,
         }
         for group in groups
         for year in range(last + 1)
     ]
-    counts = dict.fromkeys(("n_at_risk", "n_censored", "n_events"), "Int64")
+    counts = dict.fromkeys(("n_at_risk", "n_censored", "n_events", "n_deaths"), "Int64")
     return pd.DataFrame(rows).astype(counts)
 
 
