@@ -106,7 +106,7 @@ def _label(contrast: str) -> str:
 
 def _is_there(rows: list[list[str]], outcome: str, contrast: str, text: str) -> bool:
     """Whether the row of a contrast below the row of an outcome has a cell with the text."""
-    place = next(i for i, row in enumerate(rows) if row and row[0].lower() == outcome)
+    place = next(i for i, row in enumerate(rows) if row and row[0].strip().lower() == outcome)
     after = next(row for row in rows[place + 1 :] if row and row[0].strip() == _label(contrast))
     return text in [cell.strip() for cell in after]
 
