@@ -22,7 +22,7 @@ _CELL: Final = re.compile(r"([\d,]+)(±[\d,]+)?(?:\s*\([<>\d.,\s]+%\))?")
 _WITH_SHARE: Final = re.compile(r"([\d,]+)(±[\d,]+)?\s*\([<>\d.,\s]+%\)")
 _N_OF_HEAD: Final = re.compile(r"\bn\s*=\s*([\d,]+)", re.IGNORECASE)
 _IN_TEXT: Final = re.compile(
-    r"(?<![\d.,±-])([1-9]\d{0,2})\s+(?:\w+\s+)?(people|persons|participants|patients|events|deaths|women|men|cases)\b",
+    r"(?<![\w.,±-])([1-9]\d{0,2})\s+(?:\w+\s+)?(people|persons|participants|patients|events|deaths|women|men|cases)\b",
     re.IGNORECASE,
 )
 _IS_A_BOUND: Final = re.compile(
@@ -33,6 +33,7 @@ _SECRET: Final = frozenset({"*", "redacted", "[redacted]", "suppressed"})
 _TOTAL: Final = frozenset({"everybody", "all", "total", "overall", "any", "all people", "in any table"})
 _TIMES: Final = frozenset({"years", "time", "time, years", "days"})
 _OF_A_ROW: Final = ("outcome", "strata", "level")
+_IS_A_LEVEL: Final = re.compile(r"quartile \d")
 _COMPARED: Final = frozenset({"n_people", "n_events", "n_deaths", "people", "events", "deaths"})
 _FEWEST_ROWS: Final = 4
 _MOST_COLUMNS: Final = 9
@@ -78,12 +79,16 @@ class Counts:
             p for p in range(len(table.heads)) if p not in self.places and (not numeric[p] or p in self.times)
         ]
         names = {table.heads[p].strip().lower(): p for p in self.labels}
+        self._contrast: int | None = None
         if "analysis" in names:  # a table of results: other columns say how, not who
             self.labels = [names[name] for name in _OF_A_ROW if name in names]
+            self._contrast = names.get("contrast")
 
     def label(self, row: Sequence[str]) -> tuple[str, ...]:
-        """Return the texts that name a row."""
-        return tuple(row[p].strip() for p in self.labels if p < len(row))
+        """Return the texts that name a row; of results also the quartile that a row is of."""
+        own = tuple(row[p].strip() for p in self.labels if p < len(row))
+        contrast = "" if self._contrast is None or self._contrast >= len(row) else row[self._contrast].strip()
+        return (*own, contrast) if _IS_A_LEVEL.match(contrast) else own
 
     def cells(self) -> Iterator[Cell]:
         """Yield the shown counts."""
@@ -145,7 +150,7 @@ def complements(table: Table, k: int) -> Iterator[Finding]:
     parts = [names[name] for name in ("n_events", "events", "n_known", "n_lvh") if name in names]
     for row in table.rows:
         for whole in wholes[:1]:
-            for part in parts:
+            for part in parts if len(row) == len(table.heads) else ():
                 yield from _complement(table, counts.label(row), (row[whole], row[part]), table.heads[part], k)
         for place in counts.places:
             n = _N_OF_HEAD.search(table.heads[place])

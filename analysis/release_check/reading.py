@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 
+from analysis.release_check.grid import Spanning, plain
 from lvm_core.errors import LvmError
 
 _WORD: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -117,7 +118,10 @@ class _Page(HTMLParser):
         super().__init__()
         self.content = Content()
         self._file = file
-        self._rows: list[list[str]] | None = None
+        self._rows: list[list[Spanning]] | None = None
+        self._n_heads = 0
+        self._in_head = False
+        self._span = (1, 1)
         self._cell: list[str] | None = None
         self._text: list[str] = []
         self._skipped = ""
@@ -136,11 +140,15 @@ class _Page(HTMLParser):
             (f"{name} of <{tag}>", value) for name, value in given.items() if name.startswith("data-")
         ]
         if tag == "table":
-            self._rows = []
+            self._rows, self._n_heads = [], 0
+        elif tag == "thead":
+            self._in_head = True
         elif tag == "tr" and self._rows is not None:
             self._rows.append([])
+            self._n_heads += self._in_head
         elif tag in ("td", "th") and self._rows:
             self._cell = []
+            self._span = (int(given.get("rowspan") or 1), int(given.get("colspan") or 1))
         elif tag in ("p", "li", "figcaption", "h1", "h2", "h3", "caption"):
             self._end_text()
 
@@ -148,10 +156,12 @@ class _Page(HTMLParser):
         if tag == self._skipped:
             self._skipped = ""
         if tag in ("td", "th") and self._cell is not None and self._rows:
-            self._rows[-1].append(" ".join("".join(self._cell).split()))
+            self._rows[-1].append(Spanning(" ".join("".join(self._cell).split()), *self._span))
             self._cell = None
+        elif tag == "thead":
+            self._in_head = False
         elif tag == "table" and self._rows:
-            self.content.tables.append(Table(self._file, "", self._rows[0], self._rows[1:]))
+            self.content.tables.append(Table(self._file, "", *plain(self._rows, self._n_heads or 1)))
             self._rows = None
         elif tag in ("p", "li", "figcaption", "h1", "h2", "h3", "caption", "body"):
             self._end_text()
@@ -178,16 +188,21 @@ def _html(text: str, file: str) -> Content:
     return page.content
 
 
+def _word_cell(cell: ElementTree.Element) -> Spanning:
+    span = cell.find(f"{_WORD}tcPr/{_WORD}gridSpan")
+    text = "".join(text.text or "" for text in cell.iter(f"{_WORD}t"))
+    return Spanning(text, n_columns=1 if span is None else int(span.get(f"{_WORD}val", "1")))
+
+
 def _word(path: Path, file: str) -> Content:
     with zipfile.ZipFile(path) as archive:
         tree = ElementTree.fromstring(archive.read("word/document.xml"))
     made = Content()
     for table in tree.iter(f"{_WORD}tbl"):
-        rows = [
-            ["".join(text.text or "" for text in cell.iter(f"{_WORD}t")) for cell in row.iter(f"{_WORD}tc")]
-            for row in table.iter(f"{_WORD}tr")
-        ]
-        made.tables += [Table(file, "", rows[0], rows[1:])] if rows else []
+        lines = list(table.iter(f"{_WORD}tr"))
+        n_heads = sum(line.find(f"{_WORD}trPr/{_WORD}tblHeader") is not None for line in lines)
+        rows = [[_word_cell(cell) for cell in line.iter(f"{_WORD}tc")] for line in lines]
+        made.tables += [Table(file, "", *plain(rows, n_heads or 1))] if rows else []
     for paragraph in tree.iter(f"{_WORD}p"):
         words = "".join(text.text or "" for text in paragraph.iter(f"{_WORD}t"))
         made.texts += [("text", words)] if words else []
