@@ -294,6 +294,7 @@ def test_misspelt_option__is_named_with_the_nearest_before_anything_is_required(
         "status": "--json",
         "withdraw": "--participants",
         "scale-check": "--input",
+        "release-check": "--json",
         "train": "--config",
         "demo": "--overwrite",
         "finish": "--max-rejected-share",

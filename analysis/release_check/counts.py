@@ -294,11 +294,14 @@ def _is_of_results(table: Table) -> bool:
 
 def differences_of_exports(first: Sequence[Table], second: Sequence[Table], k: int) -> Iterator[Finding]:
     """Yield counts of the same row and column that differ a little between two exports."""
-    known = {_key(cell): cell.value for table in first for cell in Counts(table).cells()}
+    known: dict[tuple[str, tuple[str, ...], str], set[int]] = defaultdict(set)
+    for table in first:
+        for cell in Counts(table).cells():
+            known[_key(cell)].add(cell.value)
     for table in second:
         for cell in Counts(table).cells():
-            before = known.get(_key(cell))
-            if before is not None and 0 < abs(cell.value - before) < k:
+            before = min(known.get(_key(cell), ()), key=lambda own: abs(own - cell.value), default=cell.value)
+            if 0 < abs(cell.value - before) < k:
                 text = f"{before} and {cell.value}: {abs(cell.value - before)}"
                 yield Finding(Worst.DERIVED, table.file, _place(cell), text, "two exports of nearly the same people")
 

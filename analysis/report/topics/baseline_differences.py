@@ -14,7 +14,7 @@ from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.disclosure.meanings import name_of
 from analysis.report.topics.tables import aggregate
-from analysis.report.words import number_text
+from analysis.report.words import number_text, percent_text
 
 Floats = NDArray[np.float64]
 _TENTHS: Final = 1000  # of a per cent in a whole
@@ -122,7 +122,9 @@ def share_texts(counts: Masked) -> pd.Series[Any]:
         tenths = shares.fillna(0).to_numpy() * _TENTHS
         if not hidden.any() and tenths.sum() > 0:
             tenths = _whole(tenths * _TENTHS / tenths.sum())
-        words = [HIDDEN if is_hidden else f"{one / 10:.1f} %" for one, is_hidden in zip(tenths, hidden, strict=True)]
+        words = [
+            HIDDEN if is_hidden else percent_text(one / _TENTHS) for one, is_hidden in zip(tenths, hidden, strict=True)
+        ]
         texts = texts.where(~texts.index.isin(own.index), pd.Series(words, own.index).reindex(texts.index))
     return texts
 

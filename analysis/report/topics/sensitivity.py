@@ -107,7 +107,8 @@ def _counted(data: StudyData, outcome: str, variant: Variant) -> Analysed | None
         return analysed(outcome, data.model_id, ALL_ROWS.format(2), lvh=variant.is_lvh)
     if variant.from_index:
         return None
-    main = analysed(outcome, data.model_id, needs_of(data.study))
+    of_lvh = variant.is_lvh and variant.words in (AGE_SPLINE, ATTAINED_AGE, SINCE_ECG)
+    main = analysed(outcome, data.model_id, needs_of(data.study), lvh=of_lvh)
     who = variant.people(main.who) if variant.people else main.who.complete(variant.words)
     return replace(main, who=who, has_own_clock=True)
 

@@ -32,7 +32,9 @@ _FIGURES = """[...document.querySelectorAll('figure .scroll')].map(one => {
 })"""
 _DEAD_LINKS = """(() => {
   document.querySelectorAll('details').forEach(one => { one.open = true; });
-  return [...document.querySelectorAll('nav a, .skip, .first a, table a')].filter(link => link.offsetParent);
+  // Each target once: Chromium follows 200 links in a few seconds, and no more.
+  const links = [...document.querySelectorAll('nav a, .skip, .first a, table a')].filter(link => link.offsetParent);
+  return [...new Map(links.map(link => [link.getAttribute('href'), link])).values()];
 })().filter(link => {
   const target = document.querySelector(link.getAttribute('href'));
   if (target === null || !link.innerText.trim()) return true;

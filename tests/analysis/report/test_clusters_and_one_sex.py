@@ -45,7 +45,8 @@ def test_households__cluster_the_errors_with_people_nested_in_them(repeats: bool
 def test_households__are_drawn_as_a_whole_and_tests_are_walds() -> None:
     data = with_households(study_data(n=900, seed=5))
     few = with_study(data, bootstrap=4)
-    assert set(rows_of(few, "standardised")["se_type"]) == {"bootstrap by household"}
+    of_what = ("of the risk", "of the difference", "of the logarithm of the ratio")
+    assert set(rows_of(few, "standardised")["se_type"]) == {f"bootstrap by household, {one}" for one in of_what}
     data = with_study(data, bootstrap=100)
     calibrated = rows_of(data, "calibrated").set_index("measure")["se_type"]
     assert calibrated.tolist() == ["by household", "bootstrap by household"]

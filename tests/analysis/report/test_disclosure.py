@@ -50,6 +50,7 @@ covariates:
 - {name: sbp_mmhg, kind: number}
 cmr: {max_days_ecg_cmr: 365}
 bootstrap: 0
+release: strict
 """
 CODES = """\
 code,system,match,outcome,source,comment

@@ -52,7 +52,7 @@ def computed_study() -> tuple[StudyData, dict[str, Masked]]:
     return data, computed(data, lambda _: None)[1]
 
 
-@pytest.fixture(scope="module", params=JOURNALS)
+@pytest.fixture(scope="module", params=["plain", pytest.param("lancet", marks=pytest.mark.slow)])
 def made(
     request: pytest.FixtureRequest,
     computed_study: tuple[StudyData, dict[str, Masked]],

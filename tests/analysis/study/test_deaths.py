@@ -13,7 +13,14 @@ from tests.analysis.report import small_study
 EVENTS = ["participant_id", "date", "code", "system", "source"]
 
 
-@pytest.mark.parametrize("kind", ["no table", "an empty table", "death is the outcome"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("no table", marks=pytest.mark.slow),
+        pytest.param("an empty table", marks=pytest.mark.slow),
+        "death is the outcome",
+    ],
+)
 def test_analyse__needs_no_competing_death(tmp_path: Path, kind: str) -> None:
     small_study.write(tmp_path)
     base = small_study.STUDY

@@ -167,6 +167,7 @@ def test_lists_of_people__with_several_columns_need_a_name(folder: Path) -> None
         follow_up_of(load_study(folder / "study.yaml"))
 
 
+@pytest.mark.slow
 def test_page__its_study_runs_on_the_cohort_that_it_makes(tmp_path: Path) -> None:
     page = (GOLDEN.parents[1] / "docs" / "follow_up.md").read_text(encoding="utf-8")
     (tmp_path / "study.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])

@@ -20,7 +20,7 @@ from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import one, rows_of
 
 COVARIATES = ["lvh", "age_years", Category("sex", reference="female")]
-GAIN = f"{absolute_risk._AUC}{absolute_risk._GAIN}"
+GAIN = f"{absolute_risk.AUC}{absolute_risk._GAIN}"
 
 
 @pytest.fixture(scope="module")
