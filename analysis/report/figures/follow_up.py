@@ -151,10 +151,13 @@ def cumulative_incidence(
     axes = canvas.subplots()
     ticks = np.unique(floats(at_risk, "years"))
     end = float(ticks.max(initial=0.0)) or float(max([*floats(points, "years"), horizon_years]))
+    tops: list[float] = []
     for place, group in enumerate(groups):
-        _draw_group(axes, place, points[points["group"].astype(str) == group], _last_known(at_risk, group, end))
+        own = points[points["group"].astype(str) == group]
+        _draw_group(axes, place, own, _last_known(at_risk, group, end))
+        tops += _tops(own, end)
     axes.set_xlim(0, end)
-    axes.set_ylim(0, max(axes.get_ylim()[1], 0.1))
+    axes.set_ylim(0, max(1.05 * max(tops, default=0.0), 0.1))
     use_round_steps(axes.yaxis)
     axes.set_xlabel("Years since the index ECG")
     axes.set_ylabel(wrapped(f"Cumulative incidence of {outcome_name},\u00a0%", _CURVES_IN - 0.2))
@@ -173,6 +176,12 @@ def cumulative_incidence(
         f"Below the axis: {', '.join(title.lower() for _, title in _blocks(at_risk))}."
     )
     return Drawn(canvas, alt)
+
+
+def _tops(rows: pd.DataFrame, end: float) -> list[float]:
+    """How high a curve and its limits are, in per cent, as far as the axis goes."""
+    drawn = rows[floats(rows, "years") <= end]
+    return [100 * float(value) for name in ("incidence", "hi") for value in floats(drawn, name) if value >= 0]
 
 
 def _last_known(at_risk: pd.DataFrame, group: str, end: float) -> float:

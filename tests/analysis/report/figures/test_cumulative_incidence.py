@@ -170,3 +170,11 @@ def test_cumulative_incidence__curves_end_with_their_last_row_or_the_last_tick_a
 
 def test_cumulative_incidence__with_no_tick_but_0_is_drawn_to_its_end() -> None:
     assert _ends(_draw(["no LVH", "LVH"], last=0)) == [6.5, 6.5]
+
+
+def test_cumulative_incidence__height_is_that_of_what_the_axis_shows() -> None:
+    """A step after the last tick, with a wide interval, does not press the curves down."""
+    late = pd.DataFrame({"group": "LVH", "years": [9.5], "incidence": [0.2], "lo": [0.05], "hi": [0.9]})
+    points = pd.concat([_points(["no LVH", "LVH"]), late], ignore_index=True)
+    canvas = cumulative_incidence(points, _at_risk(["no LVH", "LVH"]), **_OPTIONS).canvas
+    assert canvas.axes[0].get_ylim()[1] < 15  # per cent; the highest limit before is 0.08 * 1.3
