@@ -125,6 +125,7 @@ def test_readme__states_the_number_of_packages() -> None:
 
 
 @pytest.mark.tf
+@pytest.mark.slow
 def test_readme__shows_the_real_output_of_the_demo(tmp_path: Path) -> None:
     shown = (ROOT / "README.md").read_text(encoding="utf-8").partition(MARK)[2].partition("```")[0]
     command = [sys.executable, "-m", "lvm_ai", "demo", "demo-output"]

@@ -123,7 +123,8 @@ def share_texts(counts: Masked) -> pd.Series[Any]:
         if not hidden.any() and tenths.sum() > 0:
             tenths = _whole(tenths * _TENTHS / tenths.sum())
         words = [
-            HIDDEN if is_hidden else percent_text(one / _TENTHS) for one, is_hidden in zip(tenths, hidden, strict=True)
+            HIDDEN if is_hidden else percent_text(float(one) / _TENTHS)
+            for one, is_hidden in zip(tenths, hidden, strict=True)
         ]
         texts = texts.where(~texts.index.isin(own.index), pd.Series(words, own.index).reindex(texts.index))
     return texts

@@ -150,7 +150,10 @@ def study_data(name: str, folder: Path) -> StudyData:
     return read_study_data(load_study(folder / "study.yaml"))
 
 
-@pytest.fixture(scope="module", params=list(COHORTS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "repeats" else name for name in COHORTS],
+)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     data = study_data(request.param, tmp_path_factory.mktemp("hunted"))
     return Run(data, *computed(data, lambda _: None))
@@ -295,7 +298,7 @@ def test_rates_and_percentages__tell_no_more_than_the_counts_beside_them(drawn: 
             assert text.startswith(f"{rate:.2f} (")
     for name in ("baseline", "follow_up_ends"):
         cells = pd.read_csv(drawn / "tables" / f"{name}.csv", dtype=str).to_numpy().ravel()
-        shares = [cell for cell in cells if isinstance(cell, str) and cell.endswith(" %)")]
+        shares = [cell for cell in cells if isinstance(cell, str) and cell.endswith("%)")]
         assert shares
         assert all(number(cell.split(" (")[0]) % 5 == 0 for cell in shares)
 
