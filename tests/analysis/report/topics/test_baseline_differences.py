@@ -59,7 +59,7 @@ def test_table_1__shows_shares_of_exact_counts(data: StudyData, rule: MaskingRul
     start = cells.index[cells[0] == "Sex"][0]
     both = cells.loc[start : start + 1]
     people = data.ecgs.drop_duplicates("participant_id")
-    shares = [float(text.split("(")[1].split()[0]) for text in both[2]]
+    shares = [float(text.split("(")[1].rstrip("%)")) for text in both[2]]
     assert sum(shares) == pytest.approx(100)
     assert shares[0] == pytest.approx(100 * (people["sex"] == "female").mean(), abs=0.06 if rule.base == 1 else 4)
 
