@@ -152,7 +152,7 @@ def study_data(name: str, folder: Path) -> StudyData:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow) if name == "repeats" else name for name in COHORTS],
+    params=[pytest.param(name, marks=pytest.mark.slow) if name != "ordinary" else name for name in COHORTS],
 )
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     data = study_data(request.param, tmp_path_factory.mktemp("hunted"))

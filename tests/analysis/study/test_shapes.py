@@ -211,6 +211,7 @@ def _results(folder: Path, name: str, text: str, *, topics: set[str] | None = No
     return results_of([made for one in chosen for made in one.aggregates(data)])
 
 
+@pytest.mark.slow
 def test_ukb_rap__gives_the_results_of_our_own_tables(folder: Path) -> None:
     """Hazard ratios, c-statistics and all else are equal."""
     visits = pq.read_table(folder / "cohort" / "truth.parquet").to_pandas().set_index("participant_id")["recorded_at"]
@@ -228,6 +229,7 @@ def test_ukb_rap__gives_the_results_of_our_own_tables(folder: Path) -> None:
     assert {"binary c-statistic", "difference in binary c-statistic"} <= set(found["measure"])
 
 
+@pytest.mark.slow
 def test_ehr__gives_the_hazard_ratios_of_our_own_tables(folder: Path) -> None:
     own = OWN + "  encounters: cohort/encounters.csv\n" + OUTCOMES.format("hes") + "hospital: {grace_days: 90}\n"
     found = _results(folder, "ehr_results", (folder / "ehr.yaml").read_text(), topics={"hazard ratios"})
