@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from importlib.resources import files
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis.disclosure.masking import mask
+from analysis.output_folder import appearing_whole, refuse_foreign
 from analysis.report.build import Steps, analyse, constants_of, rule_of, topics_of
 from analysis.report.journals import JOURNALS, in_journal
 from analysis.report.topics.flow import caught_aggregate, caught_cells, flow_aggregate, flow_cells
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if (args.output is None) == (not args.check):
         raise UsageError("expected either --check or --output FOLDER")
     if args.output is not None:
-        _refuse_foreign(args.output, overwrite=args.overwrite)
+        refuse_foreign(args.output, _MARK, "a study", overwrite=args.overwrite)
     study = load_study(args.study)
     with in_journal(args.journal):
         notes = _preview(study) if args.check else _run(args.output, study)
@@ -61,13 +61,6 @@ def demo(argv: Sequence[str]) -> int:
         path.write_text(files("studies").joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
     sys.stderr.write(f"the same again: lvm-ai analyse {study} --output OTHER_FOLDER\n")
     return main([str(study), "--output", str(folder / "study"), "--overwrite"])
-
-
-def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
-    if folder.exists() and not overwrite:
-        raise UsageError(f"{folder} exists; choose another folder, or add --overwrite")
-    if folder.exists() and not (folder / _MARK).exists():
-        raise UsageError(f"{folder} is not the output of a study; --overwrite leaves it alone")
 
 
 def _preview(study: Study) -> tuple[str, ...]:
@@ -100,10 +93,7 @@ def _fits(study: Study) -> bool:
 
 
 def _run(folder: Path, study: Study) -> tuple[str, ...]:
-    """Write everything beside the folder first, so that it appears whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with appearing_whole(folder) as partial:
         if _fits(study):
             notes = _analyse(partial, study)
         else:
@@ -111,11 +101,6 @@ def _run(folder: Path, study: Study) -> tuple[str, ...]:
             found = follow_up_of(study, read)
             notes = (*study.notes, *read.warnings, *found.notes)
             write_follow_up(partial / "restricted", study, found.people, found.flow)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     sys.stdout.write(_outputs(folder, study))
     return notes
 

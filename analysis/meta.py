@@ -5,7 +5,6 @@ It reads what studies export, `results_for_meta_analysis.csv`, and nothing of pe
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,8 +15,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.csv_files import write_csv
+from analysis.output_folder import appearing_whole, refuse_foreign
 from analysis.report.figures.drawing import Drawn, save
 from analysis.report.figures.forest import forest
+from analysis.report.words import count_text
+from analysis.statistics.limits import Z95
 from analysis.statistics.pooling import pool
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import UsageError
@@ -31,7 +33,6 @@ _NUMBERS: Final = ("log_hr", "se", "sd_used", "n_people", "n_events")
 _TEXTS: Final = ("cohort", *_KEYS, "adjustment", "unit", "model_id")
 _MAIN: Final = "hazard_ratios"
 _RATIOS: Final = ("estimate", "low", "high", "prediction_low", "prediction_high", "fixed")
-_Z95: Final = 1.959964
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai meta`; mistakes are raised."""
     args = _parser().parse_args(argv)
     folder: Path = args.output
-    if folder.exists() and not (args.overwrite and (folder / _POOLED).exists()):
-        raise UsageError(
-            f"{folder} exists; choose another folder, or add --overwrite where it is the output of lvm-ai meta"
-        )
+    refuse_foreign(folder, _POOLED, "lvm-ai meta", overwrite=args.overwrite)
     rows = _cohorts(args.results, several_models=args.accept_models)
     found = pool_cohorts(rows, step=args.step)
     drawn = _forest(found, args.model)
@@ -192,15 +190,15 @@ def _forest(found: _Pooling, model: str) -> Drawn:
                 "group": group,
                 "label": one["cohort"],
                 "estimate": np.exp(one["log_hr"]),
-                "lo": np.exp(one["log_hr"] - _Z95 * one["se"]),
-                "hi": np.exp(one["log_hr"] + _Z95 * one["se"]),
-                "n_text": _count(one["n_events"]),
+                "lo": np.exp(one["log_hr"] - Z95 * one["se"]),
+                "hi": np.exp(one["log_hr"] + Z95 * one["se"]),
+                "n_text": count_text(one["n_events"]),
                 "p_interaction_text": text,
             }
             for one in own.to_dict("records")
         ]
         mean = {"estimate": row["hr_estimate"], "lo": row["hr_low"], "hi": row["hr_high"]}
-        total = {"label": "all, random effects", "n_text": _count(row["n_events"]), "p_interaction_text": text}
+        total = {"label": "all, random effects", "n_text": count_text(row["n_events"]), "p_interaction_text": text}
         lines.append({"group": group, **total, **mean})
     if not lines:
         models = ", ".join(sorted(set(found.pooled["model"])))
@@ -208,21 +206,12 @@ def _forest(found: _Pooling, model: str) -> Drawn:
     return forest(pd.DataFrame(lines), measure_name="Hazard ratio (95% interval)")
 
 
-def _count(number: float) -> str:
-    return "*" if np.isnan(number) else f"{number:,.0f}"
-
-
 def _write(folder: Path, found: _Pooling, drawn: Drawn) -> None:
-    partial = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_csv(found.pooled, partial / _POOLED)
-    write_csv(found.rows, partial / "cohorts.csv")
-    save(drawn.canvas, partial / "forest.svg", partial / "forest.png")
-    (partial / "forest.txt").write_text(f"{drawn.alt}\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.replace(folder)
+    with appearing_whole(folder) as partial:
+        write_csv(found.pooled, partial / _POOLED)
+        write_csv(found.rows, partial / "cohorts.csv")
+        save(drawn.canvas, partial / "forest.svg", partial / "forest.png")
+        (partial / "forest.txt").write_text(f"{drawn.alt}\n", encoding="utf-8")
 
 
 def _text(found: _Pooling, folder: Path) -> str:

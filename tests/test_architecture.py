@@ -51,7 +51,7 @@ ROOMS = {
     "analysis.disclosure": set(),
     # An independent look: it must not share code with what made an export.
     "analysis.release_check": set(),
-    "analysis.phenotype": {"analysis.study"},
+    "analysis.phenotype": {"analysis", "analysis.study"},
     # `document` and `words` are below topics and figures; `build` and the writers are above.
     "analysis.report": {"analysis", "analysis.statistics", "analysis.study", "analysis.disclosure"}
     | {"analysis.report.topics", "analysis.report.figures"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis.csv_files import write_csv
+from analysis.output_folder import appearing_whole, refuse_foreign
 from analysis.phenotype.genetics import Program, covariates_of, files_for, traits_of, write_table
 from analysis.phenotype.omop import UNITS, omop_tables
 from analysis.phenotype.people import IID, Choice, chosen_people
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai phenotype`; mistakes are raised."""
     args = _parser().parse_args(argv)
     folder: Path = args.output
-    _refuse_foreign(folder, overwrite=args.overwrite)
+    refuse_foreign(folder, _MARK, "lvm-ai phenotype", overwrite=args.overwrite)
     data = read_study_data(load_study(args.study))
     traits = _names(args.traits) or [name for name in UNITS if name in data.ecgs and data.ecgs[name].notna().any()]
     choice = Choice(
@@ -75,29 +76,13 @@ def _write_genetics(folder: Path, table: pd.DataFrame, traits: list[str], args: 
 
 
 def _write(folder: Path, tables: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> None:
-    """Write everything beside the folder first, so that it appears whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with appearing_whole(folder) as partial:
         for name, table in tables.items():
             if name.endswith(".csv"):
-                table.to_csv(partial / name, index=False)
+                write_csv(table, partial / name)
             else:
                 write_table(table, partial / name)
         (partial / _MARK).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
-    if folder.exists() and not overwrite:
-        raise UsageError(f"{folder} exists; choose another folder, or add --overwrite")
-    if folder.exists() and not (folder / _MARK).exists():
-        raise UsageError(f"{folder} is not the output of lvm-ai phenotype; --overwrite leaves it alone")
 
 
 def _names(text: str) -> list[str]:

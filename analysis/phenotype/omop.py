@@ -12,11 +12,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from analysis.study.data import EXPOSURES
 from lvm_core.errors import UsageError
 from lvm_core.signal.ecg import LEADS_12
 
 NO_CONCEPT: Final = 0
-UNITS: Final = {"lvm_pred_g": "g", "lvmi_pred_g_m2": "g/m2", "lvm_recal_g": "g", "lvmi_recal_g_m2": "g/m2"}
+UNITS: Final = {name: unit for name, (_, unit) in EXPOSURES.items() if unit}
 _SECONDS: Final = 10
 _SAMPLING_RATE_HZ: Final = 500  # of the ECGs as they are scored
 

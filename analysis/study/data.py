@@ -39,7 +39,7 @@ _WITHOUT_INDEX: Final = _REASONS[: _REASONS.index(Exclusion.UNKNOWN_REGION)]
 _BEFORE_OUTCOMES: Final = _REASONS[: _REASONS.index(Exclusion.PREVALENT)]
 _OF_BODY_SIZE: Final = ("bsa_m2", "lvmi_pred_g_m2", "lvmi_recal_g_m2", "lvh_pred", "lvh_recal")
 _PACKAGES: Final = ("lvm-ai", "duckdb", "pandas", "numpy", "scipy", "matplotlib")
-_EXPOSURES: Final = {
+EXPOSURES: Final = {
     "lvm_pred_g": ("predicted LV mass", "g"),
     "lvmi_pred_g_m2": ("predicted LV mass index", "g/m2"),
     "lvm_recal_g": ("recalibrated LV mass", "g"),
@@ -372,7 +372,7 @@ def _about(study: Study, predictions: pd.DataFrame) -> About:
     names = {one.name: one.words for one in study.outcomes}
     first = study.primary_outcome
     ordered = {first: names[first]} | names
-    words, unit = _EXPOSURES.get(study.exposure, (study.exposure.replace("_", " "), "its unit"))
+    words, unit = EXPOSURES.get(study.exposure, (study.exposure.replace("_", " "), "its unit"))
     if study.is_yes_no:
         unit = YES_NO
     models = sorted(str(name) for name in predictions["model_id"].dropna().unique())
