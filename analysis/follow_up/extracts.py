@@ -141,6 +141,11 @@ class RecordTable:
             raise TableRefused(f"table {self.name} has no column {' or '.join(names)}; it has {', '.join(self.types)}")
         return found
 
+    def require_all(self, *names: str) -> None:
+        """Raise TableRefused where one of several columns is missing."""
+        for name in names:
+            self.require(name)
+
     def text(self, *names: str) -> str:
         """Return the SQL of a column as text, null where unknown; null without such a column."""
         found = self.column(*names)
@@ -210,6 +215,12 @@ class RecordTable:
     def _counts(self, condition: str) -> int:
         rows = self._connection.execute(f"SELECT count(*) FROM {self.origin} WHERE {condition}").fetchall()
         return int(rows[0][0])
+
+
+def table_in(connection: duckdb.DuckDBPyConnection, extract: Extract, name: str) -> RecordTable | None:
+    """Return a table of an extract; None where it has none of the name."""
+    source = extract.find(name)
+    return None if source is None else RecordTable(connection, name, source)
 
 
 def frame_of(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:

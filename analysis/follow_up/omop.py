@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import duckdb
 import pandas as pd
 
-from analysis.follow_up.extracts import EVENT_COLUMNS, CohortTables, Extract, RecordTable, frame_of, joined
+from analysis.follow_up.extracts import EVENT_COLUMNS, CohortTables, Extract, RecordTable, frame_of, joined, table_in
 from analysis.statistics.columns import TableRefused
 from lvm_core.tables import system_key
 from lvm_core.tables.codes import DESCENDANTS, EXACT
@@ -115,13 +115,11 @@ def omop_people(extract: Extract) -> dict[str, pd.DataFrame]:
 
 def _make_concepts(connection: duckdb.DuckDBPyConnection, extract: Extract, systems: frozenset[str]) -> None:
     """Make the table of codes of concepts, of the systems of the code list where they are there."""
-    source = extract.find("concept")
-    if source is None:
+    table = table_in(connection, extract, "concept")
+    if table is None:
         connection.execute("CREATE TEMP TABLE codes (id VARCHAR, code VARCHAR, system VARCHAR)")
         return
-    table = RecordTable(connection, "concept", source)
-    for column in ("concept_id", "concept_code", "vocabulary_id"):
-        table.require(column)
+    table.require_all("concept_id", "concept_code", "vocabulary_id")
     found = connection.execute(f"SELECT DISTINCT {table.text('vocabulary_id')} FROM {table.origin}").fetchall()
     named = [(row[0], system_key(row[0])) for row in found if row[0]]
     wanted = [pair for pair in named if pair[1] in systems] or named
@@ -135,14 +133,10 @@ def _make_concepts(connection: duckdb.DuckDBPyConnection, extract: Extract, syst
 def _events(
     connection: duckdb.DuckDBPyConnection, extract: Extract, one: _Records, systems: frozenset[str]
 ) -> Iterator[pd.DataFrame]:
-    source = extract.find(one.name)
-    if source is None:
+    table = table_in(connection, extract, one.name)
+    if table is None or (table.column(one.concept) is None and table.column(one.of_source) is None):
         return
-    table = RecordTable(connection, one.name, source)
-    if table.column(one.concept) is None and table.column(one.of_source) is None:
-        return
-    table.require("person_id")
-    table.require(one.date)
+    table.require_all("person_id", one.date)
     kinds = " ".join(f"WHEN '{kind}' THEN '{name}'" for kind, name in _SOURCES.items())
     said = "'death'" if one.name == "death" else f"CASE {table.text(one.kind)} {kinds} ELSE '{SOURCE}' END"
     connection.execute(
@@ -158,10 +152,9 @@ def _events(
 
 
 def _deaths(connection: duckdb.DuckDBPyConnection, extract: Extract) -> pd.DataFrame | None:
-    source = extract.find("death")
-    if source is None:
+    table = table_in(connection, extract, "death")
+    if table is None:
         return None
-    table = RecordTable(connection, "death", source)
     return frame_of(
         connection,
         f"SELECT {table.text('person_id')} AS participant_id, min({table.day('death_date')}) AS death_date "
@@ -170,10 +163,9 @@ def _deaths(connection: duckdb.DuckDBPyConnection, extract: Extract) -> pd.DataF
 
 
 def _visits(connection: duckdb.DuckDBPyConnection, extract: Extract) -> pd.DataFrame | None:
-    source = extract.find("visit_occurrence")
-    if source is None:
+    table = table_in(connection, extract, "visit_occurrence")
+    if table is None:
         return None
-    table = RecordTable(connection, "visit_occurrence", source)
     days = ", ".join(table.day(f"visit_{end}_date") for end in ("start", "end"))
     return frame_of(
         connection,
@@ -183,13 +175,11 @@ def _visits(connection: duckdb.DuckDBPyConnection, extract: Extract) -> pd.DataF
 
 
 def _periods(connection: duckdb.DuckDBPyConnection, extract: Extract) -> pd.DataFrame | None:
-    source = extract.find("observation_period")
-    if source is None:
+    table = table_in(connection, extract, "observation_period")
+    if table is None:
         return None
-    table = RecordTable(connection, "observation_period", source)
     start, end = (f"observation_period_{one}_date" for one in ("start", "end"))
-    for column in ("person_id", start, end):
-        table.require(column)
+    table.require_all("person_id", start, end)
     return frame_of(
         connection,
         f"SELECT {table.text('person_id')} AS participant_id, {table.day(start)} AS start_date, "
@@ -215,12 +205,14 @@ def with_descendants(codes: pd.DataFrame, extract: Extract) -> pd.DataFrame:
             f"{ancestors.text('descendant_concept_id')} AS id FROM {ancestors.origin}"
         )
         _make_held(connection, extract)
+        of_snomed = is_set & (codes["system"] != "omop")
+        concepts = _concepts_of(connection, extract, sorted(set(codes.loc[of_snomed, "code"].map(str))))
         rows: list[dict[str, Any]] = []
         for row in [{str(name): value for name, value in row.items()} for row in codes.to_dict("records")]:
             if row["match"] != DESCENDANTS:
                 rows.append(row)
                 continue
-            concept = row["code"] if row["system"] == "omop" else _concept_of(connection, extract, row["code"])
+            concept = row["code"] if row["system"] == "omop" else concepts[row["code"]]
             found = connection.execute(
                 "SELECT DISTINCT id FROM below SEMI JOIN held USING (id) WHERE ancestor = $one ORDER BY 1",
                 {"one": concept},
@@ -235,21 +227,26 @@ def _make_held(connection: duckdb.DuckDBPyConnection, extract: Extract) -> None:
     """Make the table of the concepts that records hold."""
     connection.execute("CREATE TEMP TABLE held (id VARCHAR)")
     for one in _TABLES:
-        source = extract.find(one.name)
-        if source is None:
+        table = table_in(connection, extract, one.name)
+        if table is None:
             continue
-        table = RecordTable(connection, one.name, source)
         for column in (one.concept, one.of_source):
             connection.execute(f"INSERT INTO held SELECT DISTINCT {table.text(column)} FROM {table.origin}")
 
 
-def _concept_of(connection: duckdb.DuckDBPyConnection, extract: Extract, code: str) -> str:
+def _concepts_of(connection: duckdb.DuckDBPyConnection, extract: Extract, codes: Sequence[str]) -> dict[str, str]:
+    """Return the concept of each SNOMED code; the table of concepts is large and is read once."""
+    if not codes:
+        return {}
     table = RecordTable(connection, "concept", extract.require("concept"))
-    found = connection.execute(
-        f"SELECT {table.text('concept_id')} FROM {table.origin} WHERE {table.text('concept_code')} = $code "
-        f"AND upper({table.text('vocabulary_id')}) = 'SNOMED'",
-        {"code": code},
-    ).fetchall()
-    if len(found) != 1:
-        raise TableRefused(f"table concept has {len(found)} concepts of SNOMED code {code}, expected 1")
-    return str(found[0][0])
+    made = {}
+    for code in codes:
+        found = connection.execute(
+            f"SELECT {table.text('concept_id')} FROM {table.origin} WHERE {table.text('concept_code')} = $code "
+            f"AND upper({table.text('vocabulary_id')}) = 'SNOMED'",
+            {"code": code},
+        ).fetchall()
+        if len(found) != 1:
+            raise TableRefused(f"table concept has {len(found)} concepts of SNOMED code {code}, expected 1")
+        made[code] = str(found[0][0])
+    return made

@@ -9,7 +9,7 @@ import duckdb
 import pandas as pd
 
 from analysis.follow_up.event_formats import has_fields, wide_ukb_records
-from analysis.follow_up.extracts import EVENT_COLUMNS, CohortTables, Extract, RecordTable, frame_of, joined
+from analysis.follow_up.extracts import EVENT_COLUMNS, CohortTables, Extract, RecordTable, frame_of, joined, table_in
 from analysis.follow_up.first_occurrences import FIRST_OCCURRENCES, occurrences_of_dictionary
 from analysis.follow_up.loading import Source, describe_table
 from analysis.statistics.columns import TableRefused
@@ -91,13 +91,11 @@ def _make(
         f"CREATE OR REPLACE TEMP TABLE {made} AS SELECT {table.text('eid')} AS eid, "
         f"{table.text('ins_index')} AS ins_index, {sql.format(*days)} AS day FROM {table.origin}"
     )
-    for key in ("eid", "ins_index"):
-        table.require(key)
+    table.require_all("eid", "ins_index")
 
 
 def _diagnoses(connection: duckdb.DuckDBPyConnection, table: RecordTable) -> pd.DataFrame:
-    for key in ("eid", "ins_index"):
-        table.require(key)
+    table.require_all("eid", "ins_index")
     table.require(*_DIAGNOSES)
     pairs = ", ".join(
         f"{{'code': split_part({table.text(column)}, ' ', 1), 'system': '{system}'}}"
@@ -114,8 +112,7 @@ def _diagnoses(connection: duckdb.DuckDBPyConnection, table: RecordTable) -> pd.
 
 
 def _operations(connection: duckdb.DuckDBPyConnection, table: RecordTable) -> pd.DataFrame:
-    for key in ("eid", "ins_index", "oper4"):
-        table.require(key)
+    table.require_all("eid", "ins_index", "oper4")
     return frame_of(
         connection,
         "SELECT o.eid AS participant_id, coalesce(o.day, e.day) AS date, o.code, 'opcs4' AS system, 'hes' AS source, "
@@ -126,8 +123,7 @@ def _operations(connection: duckdb.DuckDBPyConnection, table: RecordTable) -> pd
 
 
 def _causes(connection: duckdb.DuckDBPyConnection, table: RecordTable) -> pd.DataFrame:
-    for key in ("eid", "ins_index", "cause_icd10"):
-        table.require(key)
+    table.require_all("eid", "ins_index", "cause_icd10")
     return frame_of(
         connection,
         "SELECT c.eid AS participant_id, d.day AS date, c.code, 'icd10' AS system, 'death' AS source, "
@@ -139,12 +135,10 @@ def _causes(connection: duckdb.DuckDBPyConnection, table: RecordTable) -> pd.Dat
 
 def _deaths(connection: duckdb.DuckDBPyConnection, extract: Extract) -> pd.DataFrame | None:
     """Return the first registered day of death of each person; None without the register."""
-    source = extract.find("death")
-    if source is None:
+    table = table_in(connection, extract, "death")
+    if table is None:
         return None
-    table = RecordTable(connection, "death", source)
-    table.require("eid")
-    table.require("date_of_death")
+    table.require_all("eid", "date_of_death")
     died = table.day("date_of_death", day_first=True)
     return frame_of(
         connection,
