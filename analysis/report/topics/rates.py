@@ -234,12 +234,9 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         for words in (CLASSIFICATIONS[name] for name in _DRAWN)
         if (figure := _figure(masked, about, outcome, words)) is not None
     ]
-    drawn = {figure.key for figure in figures}
-    missing = [(outcome, name) for outcome in about.outcomes for name in _DRAWN if _key(outcome, name) not in drawn]
     paragraphs = (
         "Cumulative incidence is Aalen and Johansen's, death competing."
         f"{_RULES_OF_CURVES[about.release].format(k=about.k)} Quartiles are those of {about.exposure_name}.",
-        *filter(None, (_hidden_text(masked, about, outcome, CLASSIFICATIONS[name]) for outcome, name in missing)),
         *_limits_of_tables(about),
         *_not_drawn(masked, about),
     )
