@@ -216,6 +216,7 @@ def render_figures(report: Report) -> str:
             for place, one in enumerate(report.figures(), 1)
         ],
         not_clinical=NOT_CLINICAL,
+        mark=mark(report.about),
     )
 
 

@@ -23,7 +23,7 @@ from analysis.report.document import ReadTable
 from analysis.report.figures.drawing import save
 from analysis.report.latex import latex_table
 from analysis.report.manuscript_files import write_manuscript
-from analysis.report.page import NOT_CLINICAL, has_hidden, hidden_text, render, render_figures, render_table
+from analysis.report.page import NOT_CLINICAL, has_hidden, hidden_text, mark, render, render_figures, render_table
 from analysis.report.topics.hazard_ratios import SDS, sd_by_sex_text
 from analysis.report.word import write_word
 from analysis.statistics.design import Category
@@ -106,7 +106,7 @@ def write_rendered(folder: Path, found: Rendered) -> None:
     (folder / "figures" / "index.html").write_text(render_figures(report), encoding="utf-8")
     if report.manuscript is not None:
         keys = [one.key for one in report.sections]
-        notices = (*report.banners, NOT_CLINICAL)
+        notices = [*filter(None, [mark(report.about)]), *report.banners, NOT_CLINICAL]
         write_manuscript(folder / "manuscript", report.manuscript, report.title, notices, report.about, keys)
     (folder / "report.html").write_text(render(report), encoding="utf-8")
     _write_data(folder, masked)

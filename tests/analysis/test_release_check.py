@@ -61,10 +61,12 @@ def test_restricted__shows_the_small_counts_that_the_export_hides(restricted: Pa
 
 
 def test_restricted__is_marked_on_each_page(restricted: Path, export: Path) -> None:
-    for path in (restricted / "report.html", *(restricted / "tables").glob("*.html")):
+    pages = (restricted / "report.html", restricted / "figures" / "index.html")
+    for path in (*pages, *(restricted / "tables").glob("*.html")):
         assert '<p class="mark">Not for release' in path.read_text(encoding="utf-8"), path.name
     for path in (restricted / "tables.docx", *(restricted / "tables").glob("*.docx")):
         assert Document(str(path)).sections[0].header.paragraphs[0].text.startswith("NOT FOR RELEASE"), path.name
+    assert "> Not for release" in (restricted / "manuscript" / "manuscript.md").read_text(encoding="utf-8")
     assert "Not for release" not in (export / "report.html").read_text(encoding="utf-8")
 
 
