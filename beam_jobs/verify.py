@@ -312,7 +312,10 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError(f"the run had {counted(n_roots, 'input')}; name them, in order, with --input")
         pseudonyms = load_pseudonyms(storage, args.pseudonym_key)
         if pseudonyms is not None and pseudonyms.key_id != plan.settings.get(KEY_ID):
-            raise UsageError("--pseudonym-key holds another key than that of this run; give the key it was made with")
+            raise UsageError(
+                "--pseudonym-key holds another key than that of this run; give the key it was made with, and none "
+                "where the run has no pseudonyms"
+            )
         models, folder_of_models = args.model, args.model_dir
         verify_sample(
             folder, plan, inputs, found, model_files=models, model_dir=folder_of_models, pseudonyms=pseudonyms

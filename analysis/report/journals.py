@@ -45,7 +45,7 @@ JOURNALS: Final = {
             signs="abcdefghij",
             source="AMA Manual of Style, sections 18.7.1 and 19.5",
         ),
-        Journal("circulation", "Circulation and its family", between="–", source="house style of AHA journals"),
+        Journal("circulation", "Circulation and its family", between="–", source="as printed in Khurshid et al. 2021"),
         Journal(
             "lancet",
             "The Lancet and its family",
