@@ -254,8 +254,9 @@ def read_published_codes(
     if column is None:
         raise UsageError(f"{raw.described()}; expected a column of codes: {', '.join(_CODES_OF)}")
     own, cells = column
-    rows = [row for row, code in enumerate(_texts(cells)) if code]
-    codes = [_texts(cells)[row] for row in rows]
+    given = _texts(cells)
+    rows = [row for row, code in enumerate(given) if code]
+    codes = [given[row] for row in rows]
     systems = _systems(raw, rows, system or _CODES_OF[own] or None)
     texts = {
         "code": codes,
