@@ -58,8 +58,9 @@ def check_figure(file: str, svg: str, k: int) -> Iterator[Finding]:
 
     A step that one event makes is one over the people at risk, times those without an event so far.
     """
-    if "incidence" in " ".join(svg_texts(svg)).lower() or "survival" in file.lower():
-        share = 100.0 if any("%" in text for text in svg_texts(svg)) else 1.0
+    texts = " ".join(svg_texts(svg))
+    if "incidence" in texts.lower() or "survival" in file.lower():
+        share = 100.0 if "%" in texts else 1.0
         for number, curve in enumerate(curves_of(svg), 1):
             values = [value / share for _, value in curve]
             yield from _steep(file, f"curve {number} of the figure", values, k)
