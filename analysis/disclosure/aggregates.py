@@ -83,6 +83,22 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Ticks:
+    """Counts at times of a follow-up: people still there, and those gone before by each reason.
+
+    Readers subtract one time from the next. Under `standard` a time is left out for all groups
+    where fewer than k people of one group are there or left since the time before, and reasons are
+    left out at all times where fewer than k people of one group left for one of them.
+    """
+
+    there: str  # count column, which never rises
+    gone: tuple[str, ...]  # count columns that never fall; with `there` they add up to everybody
+    times: str  # label column
+    group: str  # label column of the groups at one time
+    within: tuple[str, ...]  # label columns that the groups share
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
     """A table of counts and estimates before masking."""
 
@@ -96,6 +112,7 @@ class Aggregate:
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None  # for curves
     blocks: Blocks | None = None  # for tables of combinations
+    ticks: Ticks | None = None  # for numbers at risk
     # Of each row, whether only an exact report has it; () for none.
     exact_only: Sequence[bool] = ()
     # Of the rows of `rows`, values that replace the exact ones as soon as anything is masked;

@@ -45,7 +45,7 @@ from scipy import stats
 from analysis.disclosure.aggregates import Aggregate, Blocks, Column, Kind, Precision
 from analysis.disclosure.audit import Promise, rounded
 from analysis.disclosure.release import ReleaseRule
-from analysis.disclosure.standard import hidden_under_standard, suppress_standard
+from analysis.disclosure.standard import hidden_under_standard, suppress_standard, with_ticks_apart
 from analysis.disclosure.suppression import FEWEST_YEARS, Suppressed, Table, nice, suppress
 
 HIDDEN: Final = "*"
@@ -152,8 +152,11 @@ def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
         rows = rows.assign(**{str(name): rows[name].where(own.isna(), own) for name, own in coarse.items()})
     if aggregate.blocks is not None and rule.k > 1:
         rows = _without_blocks(rows, aggregate.blocks, rule.k)
+    apart = np.ones(len(rows), dtype=bool)
+    if aggregate.ticks is not None and rule.k > 1 and not rule.is_strict:
+        rows, apart = with_ticks_apart(rows, aggregate.ticks, rule.k)
     aggregate = replace(aggregate, rows=rows)
-    keep = _steps_of_curves(aggregate, rows, rule)
+    keep = _steps_of_curves(aggregate, rows, rule) & apart
     if len(aggregate.exact_only) and rule.on:
         keep &= ~np.asarray(aggregate.exact_only, dtype=bool)
     lost = np.zeros(len(rows), dtype=bool)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import lsqr
 
-from analysis.disclosure.aggregates import Aggregate, Kind
+from analysis.disclosure.aggregates import Aggregate, Kind, Ticks
 from analysis.disclosure.audit import Cell, Promise, holds, solved
 from analysis.disclosure.counts import PEOPLE, YEARS, Count, Relation, relations_of
 from analysis.disclosure.suppression import Suppressed, Table, named_cells
@@ -80,6 +80,30 @@ def _any(index: pd.Index[Any], parts: Sequence[pd.Series[Any]]) -> pd.Series[Any
     for one in parts:
         made |= one
     return made
+
+
+def with_ticks_apart(rows: pd.DataFrame, ticks: Ticks, k: int) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """Return counts at times without the reasons that are too few, and which rows may stay.
+
+    No difference between two times that stay is then 1 to k - 1.
+    """
+    keep = np.zeros(len(rows), dtype=bool)
+    reasons = rows[list(ticks.gone)].astype("Int64")
+    for _, own in rows.groupby(list(ticks.within), sort=False, dropna=False):
+        counts = {
+            name: own.pivot(index=ticks.times, columns=ticks.group, values=name).astype(float)
+            for name in (ticks.there, *ticks.gone)
+        }
+        there = counts[ticks.there]
+        kept: list[Any] = []
+        for time, now in there.iterrows():
+            if not (_few(now, k).any() or (kept and _few(there.loc[kept[-1]] - now, k).any())):
+                kept.append(time)
+        keep[own.index] = own[ticks.times].isin(kept)
+        steps = np.hstack([counts[name].loc[kept].diff().to_numpy() for name in ticks.gone])
+        if ((steps > 0) & (steps < k)).any():
+            reasons.loc[own.index] = pd.NA
+    return rows.assign(**{name: reasons[name] for name in ticks.gone}), keep
 
 
 def suppress_standard(tables: Sequence[Table], promise: Promise) -> Suppressed:

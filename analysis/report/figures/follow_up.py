@@ -120,7 +120,12 @@ def _draw(axes: Axes, places: NDArray[np.int64], n_events: NDArray[np.float64]) 
     return bool((~known).any())
 
 
-_BLOCKS: Final = (("n_at_risk", "At risk"), ("n_censored", "Censored"), ("n_events", "Events"), ("n_deaths", "Deaths"))
+_BLOCKS: Final[tuple[tuple[str, str], ...]] = (
+    ("n_at_risk", "At risk"),
+    ("n_censored", "Censored"),
+    ("n_events", "Events"),
+    ("n_deaths", "Deaths"),
+)
 # Of the plot itself; legend and labels come to it.
 _CURVES_IN: Final = 2.6
 _AXIS_LABELS_IN: Final = 0.62
@@ -140,7 +145,7 @@ def cumulative_incidence(
     `points` are masked: `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row per step; groups
     without any incidence are named as hidden. `at_risk` is masked: `group`, `years` (the ticks),
     `n_at_risk`, `n_censored`, `n_events`, `n_deaths` before the tick, which add up; missing is
-    `HIDDEN`. Deaths have no rows where nobody died.
+    `HIDDEN`. A column that is not there has no rows, nor have deaths where nobody died.
     """
     groups = in_order([*points["group"], *at_risk["group"]])
     labels = {group: wrapped(group, _LABEL_IN, SMALL_PT) for group in groups}
@@ -256,9 +261,9 @@ def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks
 
 
 def _blocks(at_risk: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the blocks of rows below the axis; none of deaths where nobody died."""
+    """Return the blocks of rows below the axis that there are; none of deaths where nobody died."""
     died = "n_deaths" in at_risk and bool((at_risk["n_deaths"].isna() | (at_risk["n_deaths"] > 0)).any())
-    return list(_BLOCKS if died else _BLOCKS[:-1])
+    return [one for one in _BLOCKS if one[0] in at_risk and (died or one[0] != "n_deaths")]
 
 
 def _text(axes: Axes, place: tuple[float, ...], text: str, **how: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.disclosure import meanings
-from analysis.disclosure.aggregates import Aggregate, Thinned, count, label, person_years, result, results
+from analysis.disclosure.aggregates import Aggregate, Thinned, Ticks, count, label, person_years, result, results
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
@@ -32,10 +32,13 @@ CLASSIFICATIONS: Final = {
     "age_band": "Age, years",
 }
 _DRAWN: Final = ("lvh_group", "quartile_group", "exposure_group")
+_GONE: Final = ("n_censored", "n_events", "n_deaths")
 _FILES: Final = dict(zip(_DRAWN, ("lvh", "quartile", "exposure"), strict=True))
 _RULES_OF_CURVES: Final = {
     "none": "",
-    "standard": " A curve keeps its steps and ends where fewer than {k} people are at risk.",
+    "standard": " A curve keeps its steps and ends where fewer than {k} people are at risk. "
+    "The numbers below it leave out times since which fewer than {k} people of a group left, and the reasons "
+    "where fewer than {k} left for one of them.",
     "strict": " A curve moves only when {k} more events have come, and lies up to that many events below the full "
     "one; where a group has fewer events in all, none of its classification is drawn.",
 }
@@ -133,10 +136,7 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str) -> list[dict[str, A
         for year in range(0, last + 1, step):
             # Who ends on the day of a tick is at risk on it, as in R's survfit.
             gone = own["time_days"] < year * DAYS_PER_YEAR
-            ended = {
-                name: int((gone & (status == code)).sum())
-                for code, name in enumerate(("n_censored", "n_events", "n_deaths"))
-            }
+            ended = {name: int((gone & (status == code)).sum()) for code, name in enumerate(_GONE)}
             rows.append(known | ended | {"years": float(year), "n_at_risk": int((~gone).sum())})
     return rows
 
@@ -214,7 +214,8 @@ def _at_risk_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         count("n_events", "events before"),
         count("n_deaths", "deaths without the outcome before"),
     )
-    return aggregate("incidence_at_risk", rows, columns, lambda table: meanings.at_risk(table, CLASSIFICATIONS))
+    made = aggregate("incidence_at_risk", rows, columns, lambda table: meanings.at_risk(table, CLASSIFICATIONS))
+    return replace(made, ticks=Ticks("n_at_risk", _GONE, "years", "group", ("outcome", "classification")))
 
 
 def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -323,15 +324,16 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
     if not len(rows) or rows["incidence"].isna().all():
         return None
     at_risk = at_risk[at_risk["group"] != EVERYBODY]
+    are_hidden = masked["incidence_at_risk"].hidden.loc[at_risk.index]
+    left_out = [name for name in _GONE if (at_risk[name].isna() & ~are_hidden[name]).all()]
+    at_risk = at_risk.drop(columns=left_out)
     name = about.outcomes[outcome]
     drawn = draw_incidence(rows, at_risk, outcome_name=name, group_name=words, horizon_years=about.horizon_years)
     column = next(column for column in _DRAWN if CLASSIFICATIONS[column] == words)
     hidden = _hidden_text(masked, about, outcome, words)
     title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
-    notes = [
-        "Below the axis: people at risk at each time, and those censored, with the outcome or dead before it, "
-        "who add up to all; bands are pointwise 95% limits."
-    ]
+    below = "" if left_out else ", and those censored, with the outcome or dead before it, who add up to all"
+    notes = [f"Below the axis: people at risk at each time{below}. Bands are pointwise 95% limits."]
     notes += [hidden] if hidden else []
     return ReadFigure(_key(outcome, column), title, drawn.alt, drawn.canvas, tuple(notes))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.disclosure.aggregates import Aggregate, Thinned, count, label, number, result, results
+from analysis.disclosure.aggregates import Aggregate, Thinned, Ticks, count, label, number, result, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import MaskingRule, mask, mask_all
 from analysis.disclosure.release import ReleaseRule
@@ -149,6 +149,44 @@ def test_standard__curves_keep_their_steps_and_end_where_few_are_at_risk() -> No
     np.testing.assert_array_equal(long["years"], np.arange(22) / 365.25)
     assert long["n_events"].isna().all()  # other tables have what may be shown
     assert masked.loc[masked["group"] == "few", "incidence"].isna().all()
+
+
+def numbers_at_risk(*rows: tuple[str, int, int, int, int]) -> Aggregate:
+    """Rows of group, year, people still there, censored, with the event."""
+    table = pd.DataFrame(rows, columns=["group", "years", "n_at_risk", "n_censored", "n_events"]).assign(by="LVH")
+    columns = (
+        label("group", "of people"),
+        label("years", "time"),
+        count("n_at_risk", "there"),
+        count("n_censored", "censored before"),
+        count("n_events", "events before"),
+        label("by", "classification"),
+    )
+    ticks = Ticks("n_at_risk", ("n_censored", "n_events"), "years", "group", ("by",))
+    return Aggregate("at_risk", table, columns, ticks=ticks)
+
+
+def test_standard__numbers_at_risk_are_left_out_where_few_left_since_the_last() -> None:
+    """Of 100 with LVH, 3, 8, 12, 60 and 95 have left after 1 to 5 years; 12 - 3 is too few."""
+    gone = {"LVH": (0, 3, 8, 12, 60, 95), "no LVH": (0, 50, 100, 200, 300, 400)}
+    sizes = {"LVH": 100, "no LVH": 900}
+    rows = [
+        (group, year, sizes[group] - n, n // 2, n - n // 2) for group, own in gone.items() for year, n in enumerate(own)
+    ]
+    masked = mask(numbers_at_risk(*rows), RULE).rows
+    lvh = masked[masked["group"] == "LVH"]
+    # 5 people are left at the end, which is too few; the other group has the same times.
+    assert dict(zip(lvh["years"], lvh["n_at_risk"], strict=True)) == {0: 100, 3: 88, 4: 40}
+    assert masked.loc[masked["group"] == "no LVH", "years"].tolist() == [0, 3, 4]
+    # 6 events before year 3: no reasons are given at any time.
+    assert masked[["n_censored", "n_events"]].isna().all(axis=None)
+
+
+def test_standard__reasons_stay_where_each_has_enough_people_between_times() -> None:
+    rows = [("all", 0, 100, 0, 0), ("all", 1, 60, 30, 10), ("all", 2, 20, 60, 20)]
+    masked = mask(numbers_at_risk(*rows), RULE).rows
+    assert masked["n_events"].tolist() == [0, 10, 20]
+    assert masked["n_censored"].tolist() == [0, 30, 60]
 
 
 def random_tables(seed: int) -> tuple[list[Aggregate], dict[str, int]]:
