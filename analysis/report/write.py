@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.csv_files import write_csv
+from analysis.csv_files import write_csv, write_csv_in_parts
 from analysis.disclosure.aggregates import NEVER, RESULT_COLUMNS, Aggregate, Column, Kind
 from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.report.build import Rendered, results_of
@@ -289,7 +289,7 @@ def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggrega
     if data.study.hazard_ratios:
         ratios = next(one.rows for one in aggregates if one.key == "results_hazard_ratios")
         write_csv(ratios, folder / "hazard_ratios.csv")
-        write_csv(_analysis_data(data), folder / "analysis_data.csv")
+        write_csv_in_parts(_analysis_data(data), folder / "analysis_data.csv")
         write_csv(_model_terms(data), folder / "models.csv")
 
 
@@ -310,16 +310,17 @@ def check_script() -> str:
     return files("analysis").joinpath("check.R").read_text(encoding="utf-8")
 
 
-def _analysis_data(data: StudyData) -> pd.DataFrame:
-    """What the Cox models read: analysed rows of all outcomes, people and clusters as numbers."""
+def _analysis_data(data: StudyData) -> Iterator[pd.DataFrame]:
+    """Yield what the Cox models read: analysed rows by outcome, people and clusters as numbers."""
     covariates = [name for model in models_of(data.study) for name in columns_of(model.covariates)]
-    names = ["outcome", "participant_id", "time_days", "status", "exposure"]
+    names = ["outcome", "time_days", "status", "exposure"]
     names += ["exposure_in_sd_of_sex", "lvh", "quartile", "model_id", *covariates]
     wanted = list(dict.fromkeys([*names, *time_columns(data.study).values(), CLUSTER]))
-    parts = [data.analysed(one.name) for one in data.study.outcomes]
-    own = pd.concat([part[[name for name in wanted if name in part]] for part in parts], ignore_index=True)
-    person = pd.factorize(own["participant_id"])[0]
-    return own.drop(columns="participant_id").assign(person=person)
+    people = pd.Index(data.follow_up["participant_id"].unique())
+    for outcome in data.study.outcomes:
+        own = data.analysed(outcome.name)
+        table = own[[name for name in wanted if name in own]]
+        yield table.assign(person=people.get_indexer(pd.Index(own["participant_id"])))
 
 
 def _model_terms(data: StudyData) -> pd.DataFrame:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from analysis.csv_files import write_csv
+from analysis.csv_files import write_csv, write_csv_in_parts
 
 
 def test_write_csv__text_is_escaped_and_numbers_stay(tmp_path: Path) -> None:
@@ -39,3 +40,11 @@ def test_write_csv__counts_beside_missing_cells_stay_whole(tmp_path: Path) -> No
     counts = pd.Series([19302, None, 413], dtype=object)
     write_csv(pd.DataFrame({"n": counts, "text": ["a", "=b", None]}), tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "n,text\n19302,a\n,'=b\n413,\n"
+
+
+def test_write_csv_in_parts__is_one_table_and_refuses_other_columns(tmp_path: Path) -> None:
+    parts = [pd.DataFrame({"x": [1], "text": ["=a"]}), pd.DataFrame({"x": [2], "text": ["b"]})]
+    write_csv_in_parts(parts, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text().splitlines() == ["x,text", "1,'=a", "2,b"]
+    with pytest.raises(ValueError, match=r"part 1 of t\.csv has columns \['y'\], expected \['x'\]"):
+        write_csv_in_parts([pd.DataFrame({"x": [1]}), pd.DataFrame({"y": [1]})], tmp_path / "t.csv")
