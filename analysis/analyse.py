@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import platform
 import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
+
+import pyarrow as pa
 
 from analysis.disclosure.masking import mask
 from analysis.output_folder import appearing_whole, refuse_foreign
@@ -112,6 +116,7 @@ def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
         read = read_inputs(study)
         data, warnings = read_study_data(study, read), read.warnings
         del read  # the participants as they were given are large
+        _release_memory()
         steps.expect(len(topics_of(data)) + 4)
         found = analyse(data, steps.start)
         steps.start("writing")
@@ -121,6 +126,13 @@ def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
             write_rendered(partial / "restricted", found.restricted)
             write_export(partial / "export", found.export, constants=constants_of(data), texts=texts)
     return (*study.notes, *warnings, *data.notes)
+
+
+def _release_memory() -> None:
+    """Give back what reading needed: with half a million people these are 400 MB of 2.2 GB."""
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _outputs(folder: Path, study: Study) -> str:
